@@ -1,0 +1,80 @@
+import { type DaemonStatus, type LogStatus, SECTOR_BYTES } from '@dmlog/daemon';
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
+
+/** `512 KiB`, `1.5 GiB`: binary units, at most one decimal. */
+export function formatBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${Number.isInteger(value) ? value : value.toFixed(1)} ${UNITS[unit]}`;
+}
+
+/**
+ * Percentage in sync, rounded *down* to two decimals: 100 % is shown only where every region is in sync.
+ */
+export function formatInSync(log: Pick<LogStatus, 'inSyncCount' | 'regionCount'>): string {
+  if (log.regionCount === 0 || log.inSyncCount >= log.regionCount) return '100 %';
+  return `${(Math.floor((log.inSyncCount / log.regionCount) * 10_000) / 100).toFixed(2)} %`;
+}
+
+type Column = readonly [title: string, cell: (log: LogStatus) => string];
+const NONE = '-';
+const COLUMNS: readonly Column[] = [
+  ['UUID', (log) => log.uuid],
+  ['LUID', (log) => log.luid],
+  ['NAME', (log) => log.dmName ?? NONE],
+  ['TYPE', (log) => log.type],
+  ['STATE', (log) => log.state],
+  ['SIZE', (log) => formatBytes(log.targetSectors * SECTOR_BYTES)],
+  ['REGION', (log) => formatBytes(log.regionSizeSectors * SECTOR_BYTES)],
+  ['IN SYNC', formatInSync],
+  ['DIRTY', (log) => String(log.dirtyCount)],
+  ['RECOVERING', (log) => (log.recovering === null ? NONE : String(log.recovering))],
+  ['LOG DEVICE', (log) => log.logDevice ?? NONE],
+  ['HEALTH', (log) => log.deviceStatus ?? NONE],
+];
+
+/** The table of `singled status`, with a head line about the daemon. Ends in a newline. */
+export function formatStatus(status: DaemonStatus): string {
+  const { transport } = status;
+  const head = `singled ${status.version}, pid ${status.pid}, up ${formatUptime(status.uptimeSeconds)}, transport ${transport.name}`;
+  if (status.logs.length === 0) return `${head}\nno logs\n`;
+  const rows = [
+    COLUMNS.map(([title]) => title),
+    ...status.logs.map((log) => COLUMNS.map(([, cell]) => printable(cell(log)))),
+  ];
+  const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => (row[column] as string).length)));
+  const lines = rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] as number))
+      .join('  ')
+      .trimEnd(),
+  );
+  return `${head}\n${lines.join('\n')}\n`;
+}
+
+/** `3d 4h`, `5m 6s`: the two largest units. */
+export function formatUptime(seconds: number): string {
+  const whole = Math.floor(seconds);
+  const parts: readonly (readonly [number, string])[] = [
+    [Math.floor(whole / 86_400), 'd'],
+    [Math.floor(whole / 3600) % 24, 'h'],
+    [Math.floor(whole / 60) % 60, 'm'],
+    [whole % 60, 's'],
+  ];
+  const first = parts.findIndex(([count]) => count > 0);
+  if (first < 0) return '0s';
+  return parts
+    .slice(first, first + 2)
+    .map(([count, unit]) => `${count}${unit}`)
+    .join(' ');
+}
+
+/** A uuid comes from a table that anybody with rights wrote: no escape sequence may reach the terminal. */
+function printable(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, '?');
+}

@@ -1,0 +1,134 @@
+import {
+  ControlError,
+  controlRequest,
+  createLogger,
+  type DaemonConfig,
+  DaemonStatus,
+  EXIT_CODE_TEXTS,
+  ExitCode,
+  endProcess,
+  exitCodeOf,
+  LOG_LEVELS,
+  loadConfig,
+  runDaemon,
+  type Serve,
+  TRANSPORT_CHOICES,
+} from '@dmlog/daemon';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { formatStatus } from './format.js';
+
+/** How long log lines may take to leave at the end of the process. */
+const LOG_CLOSE_MS = 2000;
+
+/** What the program touches; tests give their own. */
+export interface MainEnvironment {
+  /** Starts to answer the kernel. */
+  readonly serve: Serve;
+  readonly version: string;
+  readonly out: (text: string) => void;
+  readonly error: (text: string) => void;
+}
+
+interface RunFlags {
+  config?: string;
+  runtimeDir?: string;
+  controlSocket?: string;
+  logLevel?: string;
+  pollMicroseconds?: number;
+  transport?: string;
+  lazyClearMs?: number;
+  unsafeAcceptUserRequests?: boolean;
+}
+
+/**
+ * Runs the command line `args` (without node and script) and resolves with the exit code. Never rejects. Without a subcommand it serves, in the
+ * foreground, until it is stopped.
+ */
+export async function main(args: readonly string[], environment: MainEnvironment): Promise<number> {
+  let exitCode: number = ExitCode.OK;
+  const program = commandLine(environment);
+  program.action(async (flags: RunFlags) => {
+    exitCode = await run(flags, environment);
+  });
+  program
+    .command('status')
+    .description('show the logs of a running singled')
+    .option('--json', 'print what the daemon answers as JSON')
+    .action(async (flags: { json?: boolean }) => {
+      await status(flags.json === true, program.opts<RunFlags>(), environment);
+    });
+  quietly(program, environment);
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    // Commander has already printed its own errors, and help and version end so too.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.OK : ExitCode.USAGE;
+    environment.error(`singled: ${error instanceof Error ? error.message : String(error)}\n`);
+    return exitCodeOf(error);
+  }
+}
+
+function commandLine({ version }: MainEnvironment): Command {
+  return new Command('singled')
+    .description('Serves device-mapper userspace dirty logs on one machine. Stays in the foreground.')
+    .version(version)
+    .option('--config <file>', 'TOML configuration file; options here win over it')
+    .option('--runtime-dir <directory>', 'state that a restarted daemon finds again (default: /run/dmlog)')
+    .option('--control-socket <path>', 'control socket (default: singled.sock in the runtime directory)')
+    .addOption(new Option('--log-level <level>', 'lines to write to standard error').choices([...LOG_LEVELS]))
+    .option('--poll-microseconds <n>', 'look so long for the next request; 0 is off', wholeNumber)
+    .addOption(new Option('--transport <name>', 'how to talk to the kernel').choices([...TRANSPORT_CHOICES]))
+    .option('--lazy-clear-ms <n>', 'keep cleared regions dirty so long; 0 is off', wholeNumber)
+    .option('--unsafe-accept-user-requests', 'serve requests of any local process: tests only')
+    .allowExcessArguments(false)
+    .addHelpText(
+      'after',
+      `\nExit codes:\n${EXIT_CODE_TEXTS.map(([code, text]) => `  ${code.padEnd(6)} ${text}`).join('\n')}`,
+    );
+}
+
+/** Errors are thrown and printed through the environment, by subcommands too. */
+function quietly(program: Command, environment: MainEnvironment): void {
+  for (const command of [program, ...program.commands]) {
+    command.exitOverride().configureOutput({ writeOut: environment.out, writeErr: environment.error });
+  }
+}
+
+function wholeNumber(text: string): number {
+  if (/^[0-9]{1,15}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('It must be a whole number.');
+}
+
+function configOf(flags: RunFlags): DaemonConfig {
+  const { config: file, ...rest } = flags;
+  return loadConfig({ flags: rest, ...(file === undefined ? {} : { file }) });
+}
+
+async function run(flags: RunFlags, environment: MainEnvironment): Promise<number> {
+  const config = configOf(flags);
+  const logging = createLogger({ name: 'singled', level: config.logLevel });
+  const exitCode = await runDaemon({
+    config,
+    logger: logging.logger,
+    serve: environment.serve,
+    endNow: (code) => {
+      logging.abandon();
+      endProcess(code, 0);
+    },
+  });
+  await logging.close(LOG_CLOSE_MS);
+  return exitCode;
+}
+
+async function status(json: boolean, flags: RunFlags, environment: MainEnvironment): Promise<void> {
+  const { controlSocket } = configOf(flags);
+  const answer = await controlRequest(controlSocket, 'status');
+  const parsed = DaemonStatus.safeParse(answer);
+  if (!parsed.success) {
+    const what = parsed.error.issues[0];
+    const message = `the daemon at ${controlSocket} answers with a status this version does not know (${what?.path.join('.')}: ${what?.message})`;
+    throw new ControlError('ERR_CONTROL_PROTOCOL', `${message}; use the singled of its version`);
+  }
+  environment.out(json ? `${JSON.stringify(answer, null, 2)}\n` : formatStatus(parsed.data));
+}

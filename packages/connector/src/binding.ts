@@ -1,0 +1,76 @@
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ConnectorError } from './errors.js';
+
+/** A socket inside the addon. Opaque. */
+export type NativeHandle = object & { readonly unit?: 'NativeHandle' };
+
+/** The whole native surface. Tests may inject another one. */
+export interface ConnectorBinding {
+  /**
+   * Opens, sizes, binds and joins a socket; throws an Error whose `code` is an errno name. `onBatch` is called once per
+   * batch with the slots described in `control`, `onFault` for faults (kind 0 overrun, 1 send, 2 socket). Neither may throw.
+   */
+  open(
+    arena: ArrayBuffer,
+    control: ArrayBuffer,
+    group: number,
+    receiveBufferBytes: number,
+    acceptUserRequests: boolean,
+    pollNs: number,
+    onBatch: () => void,
+    onFault: (kind: number, errno: number, count: number) => void,
+  ): NativeHandle;
+  start(handle: NativeHandle): void;
+  /** Returns 0 or an errno; counts either. */
+  send(handle: NativeHandle, bytes: Uint8Array, port: number): number;
+  close(handle: NativeHandle): void;
+  /** CPUs this thread may run on (sched_getaffinity). */
+  availableCpus(): number;
+}
+
+const ADDON = 'dmlog_connector.node';
+
+/**
+ * Loads the addon: the shipped binary of this platform, else a build of one's own (`node native/build.mjs`).
+ * Throws ERR_CONNECTOR_BINDING, which says what was tried and why it failed.
+ *
+ * @param root Directory that holds `prebuilds` and `build`. Default: this package's own (src/ and dist/ stand directly
+ *   below it). An application that bundles this package gives its own.
+ */
+export function loadBinding(root = dirname(dirname(fileURLToPath(import.meta.url)))): ConnectorBinding {
+  if (process.platform !== 'linux') {
+    throw new ConnectorError(
+      'ERR_CONNECTOR_BINDING',
+      `the kernel connector is Linux only, not ${process.platform}`,
+    );
+  }
+  const require = createRequire(import.meta.url);
+  const candidates = [
+    join(root, 'prebuilds', `linux-${process.arch}${libcSuffix()}`, ADDON),
+    join(root, 'build', 'Release', ADDON),
+  ];
+  const failures: string[] = [];
+  for (const path of candidates) {
+    try {
+      return require(path) as ConnectorBinding;
+    } catch (cause) {
+      failures.push(cause instanceof Error ? (cause.message.split('\n')[0] as string) : String(cause));
+    }
+  }
+  throw new ConnectorError(
+    'ERR_CONNECTOR_BINDING',
+    `no addon for linux-${process.arch}${libcSuffix()}: ${failures.join('; ')}. Build it: node native/build.mjs`,
+  );
+}
+
+/** Empty on glibc. Only a report tells which C library the process runs on. */
+function libcSuffix(): '' | '-musl' {
+  const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean };
+  const excludeNetwork = report.excludeNetwork;
+  report.excludeNetwork = true; // without it the report looks up host names
+  const { header } = report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
+  report.excludeNetwork = excludeNetwork ?? false;
+  return header.glibcVersionRuntime === undefined ? '-musl' : '';
+}

@@ -1,0 +1,69 @@
+/**
+ * What the dmlog daemons share: log devices and legs, control socket, configuration, logging, metrics, start and end.
+ *
+ * @example
+ * ```ts
+ * import { alignedBuffer, LogDevice } from '@dmlog/daemon';
+ *
+ * const device = await LogDevice.open('/dev/vg0/log', { writable: false });
+ * const header = alignedBuffer(4096);
+ * await device.read(header, 0, 4096, 0);
+ * await device.close();
+ * ```
+ *
+ * @packageDocumentation
+ */
+export { ConfigError } from './config/errors.js';
+export { type ConfigSources, flagName, loadConfig, parseConfig } from './config/load.js';
+export {
+  CONTROL_SOCKET_NAME,
+  type DaemonConfig,
+  type Flags,
+  LAZY_CLEAR_MS_DEFAULT,
+  LAZY_CLEAR_REGIONS_DEFAULT,
+  type LazyClearConfig,
+  RUNTIME_DIR,
+  TRANSPORT_CHOICES,
+  type TransportChoice,
+} from './config/schema.js';
+export type { OpenedStore } from './construct.js';
+export { CONTROL_TIMEOUT_MS, controlRequest } from './control/client.js';
+export { ControlError, type ControlErrorCode } from './control/errors.js';
+export { CLIENT_IDLE_MS, CLIENTS_MAX, LINE_BYTES_MAX, RESPONSE_BYTES_MAX } from './control/protocol.js';
+export { type ControlMethod, ControlServer, type ControlServerOptions } from './control/server.js';
+export { ALIGNED_BUFFER_BYTES_MAX, alignedBuffer } from './device/aligned.js';
+export { DEVICE_ERRNO, DeviceError, type DeviceErrorCode } from './device/errors.js';
+export { LEGS_MAX, LegFlusher, legsOf } from './device/legs.js';
+export { LogDevice, type LogDeviceOptions } from './device/log-device.js';
+export {
+  type BlockFacts,
+  blockFacts,
+  holderNamesOf,
+  holdersOf,
+  SECTOR_BYTES,
+  SYSTEM_ROOTS,
+  type SystemRoots,
+} from './device/sysfs.js';
+export type { Runs, WriteCallback } from './device/write-job.js';
+export { endProcess, poolIsBusy } from './lifecycle/end.js';
+export { LifecycleError } from './lifecycle/errors.js';
+export { EXIT_CODE_TEXTS, ExitCode, exitCodeOf } from './lifecycle/exit-codes.js';
+export { acquireInstanceLock, INSTANCE_LOCK_NAME, type InstanceLock } from './lifecycle/instance-lock.js';
+export { type PreflightRoots, preflight } from './lifecycle/preflight.js';
+export { type RunOptions, runDaemon } from './lifecycle/run.js';
+export { ensureRuntimeDir, type RuntimeDir } from './lifecycle/runtime-dir.js';
+export { onStopSignals, type SignalSource, STOP_SIGNALS, type StopSignal } from './lifecycle/signals.js';
+export {
+  createLogger,
+  LOG_BACKLOG_BYTES_MAX,
+  LOG_LEVELS,
+  type Logger,
+  type LoggerOptions,
+  type Logging,
+  type LogLevel,
+} from './logging.js';
+export { daemonMetrics, Metrics, type ReadSamples, type ReadValue, type Sample } from './metrics.js';
+export { type ServeParts, serve, TICK_MS } from './serve.js';
+export { DaemonStatus, LogStatus, type RunningDaemon, type Serve, TransportStatus } from './serve-types.js';
+export type { ImageStore, Legs } from './served-log.js';
+export { allocateImage, openStore } from './store.js';

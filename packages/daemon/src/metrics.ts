@@ -1,0 +1,188 @@
+import { Counter, Gauge, Registry } from 'prom-client';
+import { SECTOR_BYTES } from './device/sysfs.js';
+import type { DaemonStatus, LogStatus } from './serve-types.js';
+
+/** One value of a metric with labels. */
+export interface Sample {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+/** Reads plain counters; called once per scrape, never per request. */
+export type ReadValue = () => number;
+export type ReadSamples = () => readonly Sample[];
+
+/**
+ * Prometheus metrics, kept off the hot path: the daemon counts in plain numbers, and they are read only when somebody asks.
+ *
+ * prom-client's default metrics are left out: they start an event loop monitor and a garbage collection observer, which wake the
+ * process for nothing while it serves requests in microseconds.
+ */
+export class Metrics {
+  readonly #registry = new Registry();
+
+  /** A total that only grows. `name` ends in `_total`. */
+  counter(name: string, help: string, read: ReadValue): void {
+    new Counter({
+      name,
+      help,
+      registers: [this.#registry],
+      collect() {
+        // The registry's counter is a copy of ours: set it by reset and add, as a prom-client counter knows no "set".
+        this.reset();
+        this.inc(read());
+      },
+    });
+  }
+
+  /** A value that goes up and down. */
+  gauge(name: string, help: string, read: ReadValue): void {
+    new Gauge({
+      name,
+      help,
+      registers: [this.#registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  }
+
+  /** A gauge with labels. Labels that are gone at the next scrape (a destroyed log) are gone from the text. */
+  labelledGauge(name: string, help: string, labelNames: readonly string[], read: ReadSamples): void {
+    new Gauge({
+      name,
+      help,
+      labelNames: [...labelNames],
+      registers: [this.#registry],
+      collect() {
+        this.reset();
+        for (const sample of read()) this.set(sample.labels, sample.value);
+      },
+    });
+  }
+
+  /** Totals with labels, see `labelledGauge`. */
+  labelledCounter(name: string, help: string, labelNames: readonly string[], read: ReadSamples): void {
+    new Counter({
+      name,
+      help,
+      labelNames: [...labelNames],
+      registers: [this.#registry],
+      collect() {
+        this.reset();
+        for (const sample of read()) this.inc(sample.labels, sample.value);
+      },
+    });
+  }
+
+  /** The Prometheus text exposition format, version 0.0.4. */
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+}
+
+const LOG_LABELS = ['uuid', 'luid', 'name', 'type'] as const;
+
+/** What is known of a running daemon from its status: transport totals, logs, memory. */
+export function daemonMetrics(status: () => DaemonStatus): Metrics {
+  const metrics = new Metrics();
+  // One snapshot serves all metrics of a scrape: the first one to be collected takes it, and it is dropped when the scrape has ended.
+  let snapshot: DaemonStatus | null = null;
+  const take = (): DaemonStatus => {
+    if (snapshot === null) {
+      snapshot = status();
+      setImmediate(() => {
+        snapshot = null;
+      });
+    }
+    return snapshot;
+  };
+  metrics.labelledGauge(
+    'dmlog_build_info',
+    'Always 1; the labels tell version and transport.',
+    ['version', 'transport'],
+    () => [{ labels: { version: take().version, transport: take().transport.name }, value: 1 }],
+  );
+  metrics.gauge(
+    'dmlog_uptime_seconds',
+    'Seconds since the daemon began to serve.',
+    () => take().uptimeSeconds,
+  );
+  metrics.gauge('dmlog_resident_memory_bytes', 'Resident memory of the daemon.', () =>
+    process.memoryUsage.rss(),
+  );
+  for (const [field, name, help, factor] of TRANSPORT_TOTALS) {
+    metrics.counter(name, help, () => number(take().transport[field]) * factor);
+  }
+  metrics.gauge('dmlog_logs', 'Dirty logs that are known, live or inactive.', () => take().logs.length);
+  const ofLogs = (read: (log: LogStatus) => number) => (): readonly Sample[] =>
+    take().logs.map((log) => ({
+      labels: { uuid: log.uuid, luid: log.luid, name: log.dmName ?? '', type: log.type },
+      value: read(log),
+    }));
+  for (const [name, help, read] of LOG_GAUGES) metrics.labelledGauge(name, help, LOG_LABELS, ofLogs(read));
+  for (const [name, help, read] of LOG_TOTALS) metrics.labelledCounter(name, help, LOG_LABELS, ofLogs(read));
+  return metrics;
+}
+
+type TransportTotal = readonly [field: string, name: string, help: string, factor: number];
+const TRANSPORT_TOTALS: readonly TransportTotal[] = [
+  ['received', 'dmlog_transport_received_total', 'Requests handed to the daemon.', 1],
+  ['sent', 'dmlog_transport_sent_total', 'Replies accepted by the socket.', 1],
+  [
+    'sendFailures',
+    'dmlog_transport_send_failures_total',
+    'Replies refused by the socket: the kernel repeats after 15 s.',
+    1,
+  ],
+  ['foreign', 'dmlog_transport_foreign_total', 'Datagrams dropped because the kernel did not send them.', 1],
+  ['oversized', 'dmlog_transport_oversized_total', 'Datagrams unusable before decoding.', 1],
+  [
+    'overruns',
+    'dmlog_transport_overruns_total',
+    'Receive buffer overruns: each is a lost request and a stall of 15 s.',
+    1,
+  ],
+  ['handlerFaults', 'dmlog_transport_handler_faults_total', 'Requests dropped by a bug of the daemon.', 1],
+  ['batches', 'dmlog_transport_batches_total', 'Wake-ups of the daemon for requests.', 1],
+  ['pollIdleNs', 'dmlog_transport_poll_idle_seconds_total', 'Time spent polling in vain.', 1e-9],
+  ['pollHits', 'dmlog_transport_poll_hits_total', 'Requests found by polling.', 1],
+];
+
+type LogMetric = readonly [name: string, help: string, read: (log: LogStatus) => number];
+const LOG_GAUGES: readonly LogMetric[] = [
+  ['dmlog_log_regions', 'Regions of the log.', (log) => log.regionCount],
+  ['dmlog_log_in_sync_regions', 'Regions in which all legs agree.', (log) => log.inSyncCount],
+  [
+    'dmlog_log_dirty_regions',
+    'Regions that are not clean: a crash now has them resynced.',
+    (log) => log.dirtyCount,
+  ],
+  [
+    'dmlog_log_recovering',
+    '1 while a region is being recovered.',
+    (log) => (log.recovering === null ? 0 : 1),
+  ],
+  ['dmlog_log_size_bytes', 'Size of the mirror.', (log) => log.targetSectors * SECTOR_BYTES],
+  [
+    'dmlog_log_healthy',
+    '0 where the log device failed (status letter D or F).',
+    (log) => (log.deviceStatus === 'D' || log.deviceStatus === 'F' ? 0 : 1),
+  ],
+];
+
+const LOG_TOTALS: readonly LogMetric[] = [
+  ['dmlog_log_requests_total', 'Requests of the kernel for the log.', (log) => log.requests],
+  ['dmlog_log_writes_total', 'Writes to the log device.', (log) => log.writes],
+  ['dmlog_log_written_bytes_total', 'Bytes written to the log device.', (log) => log.bytesWritten],
+  ['dmlog_log_leg_flushes_total', 'Flushes of the legs before clears.', (log) => log.legFlushes],
+  [
+    'dmlog_log_leg_flush_failures_total',
+    'Flushes that failed: clears were held back.',
+    (log) => log.legFlushFailures,
+  ],
+];
+
+function number(value: unknown): number {
+  return typeof value === 'number' && Number.isFinite(value) ? value : 0;
+}

@@ -1,0 +1,76 @@
+/**
+ * What a daemon tells of itself, and what runs one. The schema is the contract of the control method `status`: the command line of one version
+ * may ask a daemon of another, so its answer is checked and not believed.
+ */
+import { z } from 'zod';
+import type { DaemonConfig } from './config/schema.js';
+import type { Logger } from './logging.js';
+
+const Count = z.number().int().min(0);
+
+/** A `LogSummary` of @dmlog/log and what the daemon knows besides. */
+export const LogStatus = z.object({
+  uuid: z.string(),
+  /** `0x` and 16 hexadecimal digits: a kernel pointer, which does not fit a double. */
+  luid: z.string(),
+  /** Device-mapper name of the mirror, where it is known. */
+  dmName: z.string().nullable(),
+  /** As the table says it: `core`, `disk`, `clustered-disk`, … */
+  type: z.string(),
+  /** `constructed`, `resuming`, `live`, `suspended`, `destroyed`. */
+  state: z.string(),
+  /** Length of the mirror target, in sectors of 512 bytes. */
+  targetSectors: Count,
+  regionSizeSectors: Count,
+  regionCount: Count,
+  /** Regions in which all legs agree. */
+  inSyncCount: Count,
+  /** Regions that are not clean: marked, held by lazy clear, or out of sync. */
+  dirtyCount: Count,
+  /** The region handed out for recovery, 0-based; null where there is none. */
+  recovering: Count.nullable(),
+  /** Path of the log device; null for `core`. */
+  logDevice: z.string().nullable(),
+  /** As in STATUS_INFO: A alive, D log device failed, F its flush failed; null without a log device. */
+  deviceStatus: z.enum(['A', 'D', 'F']).nullable(),
+  /** Regions that the kernel has cleared and lazy clear keeps dirty. */
+  lazyCount: Count,
+  /** Totals since the log was created. */
+  requests: Count,
+  writes: Count,
+  bytesWritten: Count,
+  legFlushes: Count,
+  legFlushFailures: Count,
+});
+export type LogStatus = z.infer<typeof LogStatus>;
+
+/** `name` and the transport's totals (TransportStats of @dmlog/connector), and whatever else a transport has to tell. */
+export const TransportStatus = z
+  .object({ name: z.string() })
+  .catchall(z.union([z.number(), z.string(), z.boolean()]));
+export type TransportStatus = z.infer<typeof TransportStatus>;
+
+export const DaemonStatus = z.object({
+  version: z.string(),
+  pid: z.number().int().min(1),
+  uptimeSeconds: z.number().min(0),
+  transport: TransportStatus,
+  logs: z.array(LogStatus),
+});
+export type DaemonStatus = z.infer<typeof DaemonStatus>;
+
+/** A daemon that answers the kernel. */
+export interface RunningDaemon {
+  /** A snapshot; allocates, so not for the hot path. */
+  status(): DaemonStatus;
+  /** Resolves with the exit code when the daemon has ended, whether it was asked to or not. Never rejects. */
+  readonly closed: Promise<number>;
+  /** Saves what must be saved, says which logs now wait for the next start, ends. Resolves when it has ended. Safe to call twice. */
+  stop(reason: string): Promise<void>;
+}
+
+/**
+ * Starts to answer the kernel. Resolves only once requests can be answered; rejects with an error that has a `code` where that
+ * cannot be. Does not open the control socket, handle signals or lock anything: `runDaemon` does.
+ */
+export type Serve = (config: DaemonConfig, logger: Logger) => Promise<RunningDaemon>;

@@ -1,0 +1,205 @@
+import {
+  batchTransport,
+  openTransport,
+  type Transport,
+  type TransportFault,
+  type TransportOptions,
+} from '@dmlog/connector';
+import { DiskLog } from '@dmlog/log';
+import manifest from '../package.json' with { type: 'json' };
+import type { DaemonConfig } from './config/schema.js';
+import { LogConstructor, type OpenedStore } from './construct.js';
+import { mirrorName } from './device/sysfs.js';
+import { Dispatcher } from './dispatcher.js';
+import { ExitCode } from './lifecycle/exit-codes.js';
+import type { Logger } from './logging.js';
+import type { DaemonStatus, LogStatus, RunningDaemon } from './serve-types.js';
+import type { ServedLog } from './served-log.js';
+import { allocateImage, openStore } from './store.js';
+
+/** How often logs that wait for time to pass are told of it, in milliseconds. The timer runs only while one does. */
+export const TICK_MS = 100;
+
+/** What tests and tools may exchange: faults are injected here, never in the daemon itself. */
+export interface ServeParts {
+  readonly openTransport?: (options: TransportOptions) => Transport;
+  readonly openStore?: (device: string) => Promise<OpenedStore>;
+}
+
+/** Starts to answer the kernel; see `Serve`. */
+export async function serve(
+  config: DaemonConfig,
+  logger: Logger,
+  parts: ServeParts = {},
+): Promise<RunningDaemon> {
+  return new Daemon(config, logger, parts);
+}
+
+class Daemon implements RunningDaemon {
+  readonly closed: Promise<number>;
+  readonly #logger: Logger;
+  readonly #transport: Transport;
+  readonly #dispatcher: Dispatcher;
+  readonly #startedAt = performance.now();
+  #ticking: NodeJS.Timeout | null = null;
+  #end: (exitCode: number) => void = () => {};
+  #stopping: Promise<void> | null = null;
+
+  constructor(config: DaemonConfig, logger: Logger, parts: ServeParts) {
+    this.#logger = logger;
+    this.closed = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    this.#transport = this.#openTransport(config, parts);
+    const transport = this.#transport;
+    this.#dispatcher = new Dispatcher({
+      arena: transport.arena,
+      send: (bytes, port) => transport.send(bytes, port),
+      logger,
+      onTickNeeded: () => this.#startTicking(),
+    });
+    const allowRegularFile = config.unsafeAcceptUserRequests;
+    this.#dispatcher.constructWith(
+      new LogConstructor({
+        dispatcher: this.#dispatcher,
+        send: (bytes, port) => transport.send(bytes, port),
+        openStore: parts.openStore ?? ((device) => openStore(device, { allowRegularFile })),
+        allocateImage,
+        findName: mirrorName,
+        lazyClear: config.lazyClear,
+        logger,
+      }),
+    );
+    transport.start(this.#dispatcher.handle);
+    logger.info(
+      { transport: transport.name, port: transport.port, receiveBufferBytes: transport.receiveBufferBytes },
+      'answering the kernel',
+    );
+  }
+
+  status(): DaemonStatus {
+    const logs = [...this.#dispatcher.logs.entries()].map(([, served]) => statusOf(served));
+    return {
+      version: manifest.version,
+      pid: process.pid,
+      uptimeSeconds: (performance.now() - this.#startedAt) / 1000,
+      transport: { name: this.#transport.name, ...this.#transport.stats(), ...this.#dispatchTotals() },
+      logs,
+    };
+  }
+
+  stop(reason: string): Promise<void> {
+    this.#stopping ??= this.#close(reason, ExitCode.OK);
+    return this.#stopping;
+  }
+
+  async #close(reason: string, exitCode: number): Promise<void> {
+    if (this.#ticking !== null) clearInterval(this.#ticking);
+    await this.#transport.close();
+    const waiting: string[] = [];
+    for (const [name, served] of this.#dispatcher.logs.entries()) {
+      waiting.push(name.uuid);
+      served.close();
+    }
+    if (waiting.length > 0) {
+      this.#logger.warn(
+        { reason, waiting },
+        'stopped: writes to these mirrors now wait until a daemon answers again',
+      );
+    } else {
+      this.#logger.info({ reason }, 'stopped: no log was in use');
+    }
+    this.#end(exitCode);
+  }
+
+  #dispatchTotals(): Record<string, number> {
+    const { malformed, unknownLogs, silent } = this.#dispatcher.counters;
+    return { malformed, unknownLogs, silent };
+  }
+
+  #openTransport(config: DaemonConfig, parts: ServeParts): Transport {
+    const { pollMicroseconds, receiveBufferBytes, unsafeAcceptUserRequests } = config;
+    const options: TransportOptions = {
+      receiveBufferBytes,
+      acceptUserRequests: unsafeAcceptUserRequests,
+      ...(pollMicroseconds === undefined ? {} : { pollMicroseconds }),
+      onFault: (fault) => this.#fault(fault),
+    };
+    if (parts.openTransport !== undefined) return parts.openTransport(options);
+    if (config.transport === 'batch') return batchTransport(options);
+    return openTransport({
+      ...options,
+      prefer: config.transport === 'netlink' ? 'netlink' : 'batch',
+      onFallback: (reason) => {
+        this.#logger.warn(
+          { err: reason },
+          'the fast transport cannot be used: serving through the netlink package',
+        );
+      },
+    });
+  }
+
+  #fault(fault: TransportFault): void {
+    const { kind, error } = fault;
+    if (kind === 'socket') {
+      this.#logger.fatal(
+        { err: error },
+        'the netlink socket is dead: writes to all mirrors wait until a daemon answers again',
+      );
+      this.#stopping ??= this.#close('socket failure', ExitCode.UNAVAILABLE);
+    } else if (kind === 'overrun') {
+      this.#logger.error(
+        { err: error },
+        'requests were lost: each stalls its mirror for 15 s; raise receiveBufferBytes',
+      );
+    } else {
+      this.#logger.error(
+        { err: error, kind },
+        'a request was left unanswered: the kernel repeats it after 15 s',
+      );
+    }
+  }
+
+  #startTicking(): void {
+    this.#ticking ??= setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  #tick(): void {
+    const now = performance.now();
+    let needed = false;
+    for (const [, served] of this.#dispatcher.logs.entries()) {
+      if (served.log.needsTick) served.tick(now);
+      needed ||= served.log.needsTick;
+    }
+    if (needed || this.#ticking === null) return;
+    clearInterval(this.#ticking);
+    this.#ticking = null;
+  }
+}
+
+function statusOf(served: ServedLog): LogStatus {
+  const { log, name, counters } = served;
+  const summary = log.summary();
+  const hex = (word: number) => word.toString(16).padStart(8, '0');
+  return {
+    uuid: name.uuid,
+    luid: `0x${hex(name.luidHigh)}${hex(name.luidLow)}`,
+    dmName: served.dmName,
+    type: summary.type,
+    state: summary.state,
+    targetSectors: log.parameters.targetSectors,
+    regionSizeSectors: summary.regionSizeSectors,
+    regionCount: summary.regionCount,
+    inSyncCount: summary.inSyncCount,
+    dirtyCount: summary.dirtyCount,
+    lazyCount: log instanceof DiskLog ? log.lazyCount : 0,
+    recovering: summary.recovering,
+    logDevice: served.device,
+    deviceStatus: summary.deviceStatus,
+    requests: counters.requests,
+    writes: counters.writes,
+    bytesWritten: counters.bytesWritten,
+    legFlushes: counters.legFlushes,
+    legFlushFailures: counters.legFlushFailures,
+  };
+}

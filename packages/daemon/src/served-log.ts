@@ -1,0 +1,234 @@
+import { type DirtyLog, DiskLog, Effects, type LogName } from '@dmlog/log';
+import { type FrameView, RequestType } from '@dmlog/protocol';
+import type { Logger } from './logging.js';
+
+/**
+ * What a disk log needs of its device. `LogDevice` is the real one; tests and other log types bring their own.
+ * Callbacks are called exactly once, never before the method has returned.
+ */
+export interface ImageStore {
+  /** `major:minor`, for STATUS_INFO and messages; a file's path in tests. */
+  readonly deviceNumber: string;
+  /** Reads the first `image.byteLength` bytes of the device. */
+  readImage(image: Uint8Array, done: (error: Error | null) => void): void;
+  /** Writes `count` (offset, length) pairs of `image` to the same offsets of the device; on stable media when `done(null)` is called. */
+  writeRuns(
+    image: Uint8Array,
+    runs: readonly number[],
+    count: number,
+    done: (error: Error | null) => void,
+  ): void;
+  close(): void;
+}
+
+/** Flushes the volatile caches of a mirror's legs. */
+export interface Legs {
+  flush(done: (error: Error | null) => void): void;
+  /** The table may have changed: look the legs up again. */
+  invalidate(): void;
+  close(): void;
+}
+
+/** Where a log's late replies go. */
+export type LateReply = (seq: number, port: number, errno: number) => void;
+
+/** Totals of one log since CTR. */
+export interface ServedCounters {
+  requests: number;
+  lateReplies: number;
+  writes: number;
+  bytesWritten: number;
+  legFlushes: number;
+  legFlushFailures: number;
+}
+
+/** Positive errno of an I/O error, for the kernel. */
+const EIO = 5;
+
+/**
+ * One log with what it stands on. Performs the log's effects and reports their ends to it; everything else is the log's own business.
+ */
+export class ServedLog {
+  readonly name: LogName;
+  readonly log: DirtyLog;
+  readonly counters: ServedCounters = {
+    requests: 0,
+    lateReplies: 0,
+    writes: 0,
+    bytesWritten: 0,
+    legFlushes: 0,
+    legFlushFailures: 0,
+  };
+  readonly #disk: DiskLog | null;
+  readonly #store: ImageStore | null;
+  readonly #legs: Legs | null;
+  readonly #reply: LateReply;
+  readonly #logger: Logger;
+  readonly #findName: () => Promise<string | null>;
+  #dmName: string | null = null;
+  /** For the ends of I/O; requests bring their own. */
+  readonly #effects = new Effects();
+  readonly #onWritten: (error: Error | null) => void;
+  readonly #onLegsFlushed: (error: Error | null) => void;
+  #closed = false;
+  #writeFailing = false;
+  #legsFailing = false;
+
+  constructor(init: {
+    name: LogName;
+    log: DirtyLog;
+    store?: ImageStore;
+    legs?: Legs;
+    reply: LateReply;
+    logger: Logger;
+    /** Looks the mirror's name up; asked at each RESUME. */
+    findName?: () => Promise<string | null>;
+  }) {
+    this.name = init.name;
+    this.log = init.log;
+    this.#disk = init.log instanceof DiskLog ? init.log : null;
+    this.#store = init.store ?? null;
+    this.#legs = init.legs ?? null;
+    this.#reply = init.reply;
+    this.#logger = init.logger;
+    this.#findName = init.findName ?? (async () => null);
+    this.#onWritten = (error) => this.#written(error);
+    this.#onLegsFlushed = (error) => this.#legsFlushed(error);
+  }
+
+  get device(): string | null {
+    return this.#store?.deviceNumber ?? null;
+  }
+
+  /** Device-mapper name of the mirror, once it was found; for people only. */
+  get dmName(): string | null {
+    return this.#dmName;
+  }
+
+  /** Serves a request: `effects` holds the reply, everything else it asked for is under way when this returns. */
+  request(view: FrameView, port: number, effects: Effects): void {
+    this.counters.requests++;
+    if (view.type === RequestType.RESUME) this.#lookUpName();
+    this.log.request(view, port, effects);
+    this.#perform(effects);
+  }
+
+  tick(nowMs: number): void {
+    this.#effects.reset();
+    this.log.tick(nowMs, this.#effects);
+    this.#perform(this.#effects);
+  }
+
+  /** Gives the device and the legs up. I/O under way ends unheard. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#store?.close();
+    this.#legs?.close();
+  }
+
+  #perform(effects: Effects): void {
+    const late = effects.late;
+    for (let i = 0; i < late.count; i++) {
+      this.counters.lateReplies++;
+      this.#reply(late.seq[i] as number, late.port[i] as number, late.errno[i] as number);
+    }
+    late.count = 0;
+    if (effects.write) this.#write();
+    if (effects.flushLegs) this.#flushLegs();
+    if (effects.readImage) this.#readImage();
+    if (effects.destroyed) this.close();
+  }
+
+  #lookUpName(): void {
+    this.#findName().then(
+      (name) => {
+        this.#dmName = name ?? this.#dmName;
+      },
+      (error: unknown) =>
+        this.#logger.debug({ uuid: this.name.uuid, err: error }, 'the name of the mirror was not found'),
+    );
+  }
+
+  #write(): void {
+    const disk = this.#disk as DiskLog;
+    this.counters.writes++;
+    for (let i = 0; i < disk.runCount; i++) this.counters.bytesWritten += disk.runs[2 * i + 1] as number;
+    (this.#store as ImageStore).writeRuns(disk.image, disk.runs, disk.runCount, this.#onWritten);
+  }
+
+  #written(error: Error | null): void {
+    if (this.#closed) return;
+    if (error !== null) {
+      if (!this.#writeFailing) {
+        this.#logger.error(
+          { uuid: this.name.uuid, device: this.device, err: error },
+          'log device cannot be written: the kernel is told so at every FLUSH and holds or fails writes to this mirror; repair the device, then reload the table',
+        );
+      }
+      this.#writeFailing = true;
+    } else if (this.#writeFailing) {
+      this.#writeFailing = false;
+      this.#logger.warn({ uuid: this.name.uuid, device: this.device }, 'log device can be written again');
+    }
+    this.#effects.reset();
+    (this.#disk as DiskLog).written(error === null ? 0 : EIO, this.#effects);
+    this.#perform(this.#effects);
+  }
+
+  #flushLegs(): void {
+    this.counters.legFlushes++;
+    (this.#legs as Legs).flush(this.#onLegsFlushed);
+  }
+
+  #legsFlushed(error: Error | null): void {
+    if (this.#closed) return;
+    if (error !== null) {
+      this.counters.legFlushFailures++;
+      this.#legs?.invalidate();
+      if (!this.#legsFailing) {
+        this.#logger.warn(
+          { uuid: this.name.uuid, err: error },
+          'legs cannot be flushed: cleared regions stay dirty on the log, which costs their resync after a crash and nothing else',
+        );
+      }
+    }
+    this.#legsFailing = error !== null;
+    this.#effects.reset();
+    (this.#disk as DiskLog).legsFlushed(error === null, this.#effects);
+    this.#perform(this.#effects);
+  }
+
+  #readImage(): void {
+    this.#legs?.invalidate();
+    const disk = this.#disk as DiskLog;
+    (this.#store as ImageStore).readImage(disk.image, (error) => this.#imageRead(disk, error));
+  }
+
+  #imageRead(disk: DiskLog, error: Error | null): void {
+    if (this.#closed) return;
+    const about = { uuid: this.name.uuid, device: this.device };
+    if (error !== null) {
+      this.#logger.error(
+        { ...about, err: error },
+        'log device cannot be read: no region is taken to be in sync',
+      );
+    }
+    this.#effects.reset();
+    const refused = disk.imageRead(error === null ? 0 : EIO, this.#effects);
+    if (refused !== null) this.#logger.error(about, refused);
+    else if (error === null) {
+      this.#logger.info(
+        { ...about, inSync: disk.inSyncCount, regions: disk.regionCount },
+        'log resumed from its image',
+      );
+      if (disk.marksUnknown) {
+        this.#logger.warn(
+          about,
+          'the kernel was using this log before this daemon started: every region is dirty on the log until the mirror is suspended and resumed (dmsetup suspend, resume); a crash before that resyncs all of it',
+        );
+      }
+    }
+    this.#perform(this.#effects);
+  }
+}

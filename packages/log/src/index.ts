@@ -1,0 +1,55 @@
+/**
+ * A device-mapper dirty log as a pure state machine: state and request in, state and *effects* out. No I/O, no clock, no randomness: the
+ * caller performs the effects and reports their ends.
+ *
+ * @example
+ * ```ts
+ * import { CoreLog, Effects, parseConstructor } from '@dmlog/log';
+ * import { FrameView } from '@dmlog/protocol';
+ *
+ * const log = new CoreLog(parseConstructor('16384 core 1024'));
+ * const effects = new Effects();
+ * const view = new FrameView(arena);
+ * if (view.decode(0, length) === 0) {
+ *   effects.reset();
+ *   log.request(view, port, effects); // effects.reply says how to answer
+ * }
+ * ```
+ * @packageDocumentation
+ */
+
+export { CoreLog, type DirtyLog, type LogState, type LogSummary } from './core-log.js';
+export {
+  CLEAR_BLOCKS_PER_WRITE_MAX,
+  CLEAR_RUNS_PER_WRITE_MAX,
+  DiskLog,
+  type DiskLogInit,
+  LAZY_CLEAR_DEFAULT,
+  type LazyClearOptions,
+  RETRY_MS,
+  SUSPEND_FLUSH_MS_MAX,
+} from './disk-log.js';
+export { Effects, LateReplies, ReplyKind, WAITING_MAX } from './effects.js';
+export {
+  BITMAP_OFFSET,
+  HEADER_BYTES,
+  IMAGE_MAGIC,
+  IMAGE_VERSION,
+  ImageError,
+  type ImageHeader,
+  type ImageVerdict,
+  imageBytes,
+  judgeHeader,
+  readHeader,
+  writeHeader,
+} from './image.js';
+export {
+  ConstructorError,
+  type ConstructorOptions,
+  type LogParameters,
+  parseConstructor,
+  REGION_COUNT_MAX,
+  REGION_SIZE_SECTORS_MIN,
+  type SyncMode,
+} from './parameters.js';
+export { LOGS_MAX, type LogName, LogRegistry } from './registry.js';

@@ -1,0 +1,70 @@
+import { RegionBitmap } from '@dmlog/bitmap';
+
+/**
+ * Regions that the kernel has cleared and the log still keeps dirty (design rule 4).
+ *
+ * Two generations: a cleared region enters `young`; every sweep releases what is `old` and then makes `young` old. So a region
+ * stays dirty for one to two periods after its last CLEAR, membership costs one bit operation, and no queue can fill up. Nothing that is
+ * released before the legs were flushed: `old` is frozen against additions while that flush is under way, so that every region in it was cleared
+ * (its writes had completed on the legs) before the flush began.
+ *
+ * Invariants: (1) a region is in at most one generation; (2) nothing is added to `old` while `releasing`.
+ */
+export class LazyClears {
+  #young: RegionBitmap;
+  #old: RegionBitmap;
+  /** A flush of the legs is under way, on behalf of `old`. */
+  releasing = false;
+
+  constructor(regionCount: number) {
+    this.#young = new RegionBitmap(regionCount, { searchZeros: false });
+    this.#old = new RegionBitmap(regionCount, { searchZeros: false });
+  }
+
+  /** Regions held, in both generations. */
+  get count(): number {
+    return this.#young.count + this.#old.count;
+  }
+
+  get oldCount(): number {
+    return this.#old.count;
+  }
+
+  has(region: number): boolean {
+    return this.#young.get(region) || this.#old.get(region);
+  }
+
+  /** The region was cleared just now. Its time begins anew, unless it already waits for the flush under way, which covers it. */
+  add(region: number): void {
+    if (!this.releasing) this.#old.clear(region);
+    else if (this.#old.get(region)) return;
+    this.#young.set(region);
+  }
+
+  /** The region was marked again, or is no longer in sync: it is not to be released. */
+  remove(region: number): void {
+    if (this.#young.count > 0) this.#young.clear(region);
+    if (this.#old.count > 0) this.#old.clear(region);
+  }
+
+  /** One period is over: young regions are old now. Only when nothing is old. */
+  age(): void {
+    const empty = this.#old;
+    this.#old = this.#young;
+    this.#young = empty;
+  }
+
+  /** Takes the next old region out, or returns −1. */
+  takeOld(from: number): number {
+    const region = this.#old.nextOne(from);
+    if (region >= 0) this.#old.clear(region);
+    return region;
+  }
+
+  /** Throws when an invariant of this class does not hold. For tests; costs as much as the bitmaps are large. */
+  check(): void {
+    for (let r = this.#young.nextOne(0); r >= 0; r = this.#young.nextOne(r + 1)) {
+      if (this.#old.get(r)) throw new Error(`region ${r} is in both generations of lazy clears`);
+    }
+  }
+}
