@@ -12,6 +12,7 @@ import {
   readHeader,
 } from '@dmlog/log';
 import { DecodeCode, Errno, FrameView } from '@dmlog/protocol';
+import { requireSize } from './device/log-device.js';
 import type { Constructor, Dispatcher } from './dispatcher.js';
 import type { Logger } from './logging.js';
 import { type ImageStore, type Legs, ServedLog } from './served-log.js';
@@ -154,15 +155,11 @@ export class LogConstructor implements Constructor {
 
   /** Opens and checks the log device. What is wrong with it is found here, where `dmsetup create` can still fail. */
   async #open(name: LogName, parameters: LogParameters, reconnected: boolean): Promise<OpenedStore> {
-    const opened = await this.#init.openStore(parameters.device as string);
+    const device = parameters.device as string;
+    const opened = await this.#init.openStore(device);
     try {
       const needed = imageBytes(parameters.regionCount, opened.logicalBlockBytes);
-      if (opened.sizeBytes < needed) {
-        throw new RefusedError(
-          `log device ${parameters.device} has ${opened.sizeBytes} bytes, ${parameters.regionCount} regions need ${needed}: use a larger device or larger regions`,
-          Errno.EINVAL,
-        );
-      }
+      requireSize(device, opened.sizeBytes, needed, `${parameters.regionCount} regions need`);
       this.#refuseSharing(name, opened);
       if (parameters.syncMode === 'default' || reconnected) await this.#sniff(parameters, opened);
       return opened;

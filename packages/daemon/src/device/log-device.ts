@@ -98,12 +98,7 @@ export class LogDevice {
 
   /** @throws DeviceError `ERR_LOG_DEVICE_TOO_SMALL` where the device has fewer than `bytes` bytes. */
   requireSize(bytes: number): void {
-    if (this.sizeBytes >= bytes) return;
-    throw new DeviceError(
-      'ERR_LOG_DEVICE_TOO_SMALL',
-      this.path,
-      `log device ${this.path} has ${this.sizeBytes} bytes, the log needs ${bytes}: take a larger device or a larger region size`,
-    );
+    requireSize(this.path, this.sizeBytes, bytes, 'the log needs');
   }
 
   /**
@@ -208,6 +203,20 @@ export class LogDevice {
       this.#onIdle = resolve;
     });
   }
+}
+
+/**
+ * Refuses a log device that is too small. `need` begins the clause that ends in the bytes needed: "the log needs".
+ *
+ * @throws DeviceError `ERR_LOG_DEVICE_TOO_SMALL` where `sizeBytes` is less than `bytes`.
+ */
+export function requireSize(path: string, sizeBytes: number, bytes: number, need: string): void {
+  if (sizeBytes >= bytes) return;
+  throw new DeviceError(
+    'ERR_LOG_DEVICE_TOO_SMALL',
+    path,
+    `log device ${path} has ${sizeBytes} bytes, ${need} ${bytes}: use a larger device or larger regions`,
+  );
 }
 
 async function nodeOf(deviceNumber: string, roots: SystemRoots): Promise<string> {
