@@ -22,6 +22,7 @@ import {
 import { ConnectorError, socketError } from './errors.js';
 import { badReplyLength, type FaultSink, faultSink, handlerThrew, overran, sendFailed } from './faults.js';
 import { checkOptions } from './options.js';
+import { requireStartable } from './serve-frame.js';
 import {
   BATCH_SLOTS_MAX,
   CONNECTOR_GROUP,
@@ -100,9 +101,7 @@ class BatchTransport implements Transport {
   }
 
   start(handler: FrameHandler): void {
-    if (this.#handler !== undefined)
-      throw new ConnectorError('ERR_CONNECTOR_USAGE', 'the transport was started before');
-    if (!this.#open) throw new ConnectorError('ERR_CONNECTOR_USAGE', 'the transport is closed');
+    requireStartable(this.#handler, this.#open);
     this.#handler = handler;
     this.#binding.start(this.#handle);
   }

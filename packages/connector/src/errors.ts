@@ -10,6 +10,8 @@ export type ConnectorErrorCode =
   | 'ERR_CONNECTOR_SOCKET'
   /** The receive buffer overflowed: at least one request was lost and is repeated after 15 s. */
   | 'ERR_CONNECTOR_OVERRUN'
+  /** The netlink transport serves, but an overflow of its receive buffer may abort the process. */
+  | 'ERR_CONNECTOR_UNGUARDED'
   /** The socket refused a reply. */
   | 'ERR_CONNECTOR_SEND'
   /** The handler threw, or returned a length that is no reply length. `cause` is what it threw. */

@@ -45,3 +45,13 @@ export function overran(receiveBufferBytes: number): ConnectorError {
       'give a larger receiveBufferBytes, or find what blocks the event loop',
   );
 }
+
+export function unguarded(cause: unknown): ConnectorError {
+  const text = cause instanceof Error ? cause.message : String(cause);
+  return new ConnectorError(
+    'ERR_CONNECTOR_UNGUARDED',
+    `an overflow of the receive buffer may abort this process, and net.core.rmem_max limits its size (${text}): ` +
+      'install perl or python3, or build the addon of @dmlog/connector',
+    { cause },
+  );
+}

@@ -1,12 +1,10 @@
-import { ConnectorError } from './errors.js';
-import { badReplyLength, type FaultSink, faultSink, handlerThrew, overran, sendFailed } from './faults.js';
+import { type FaultSink, faultSink, overran, sendFailed } from './faults.js';
 import { type CheckedOptions, checkOptions } from './options.js';
+import { requireStartable, serveFrame } from './serve-frame.js';
 import { emptyStats } from './stats.js';
 import {
   BATCH_SLOTS_MAX,
   type FrameHandler,
-  NO_REPLY,
-  REPLY_LATER,
   SLOT_BYTES,
   type Transport,
   type TransportOptions,
@@ -64,10 +62,7 @@ class Loopback implements LoopbackTransport {
   }
 
   start(handler: FrameHandler): void {
-    if (this.#handler !== undefined) {
-      throw new ConnectorError('ERR_CONNECTOR_USAGE', 'the transport was started before');
-    }
-    if (!this.#open) throw new ConnectorError('ERR_CONNECTOR_USAGE', 'the transport is closed');
+    requireStartable(this.#handler, this.#open);
     this.#handler = handler;
     this.#drain();
   }
@@ -120,17 +115,8 @@ class Loopback implements LoopbackTransport {
     const offset = this.#slot * SLOT_BYTES;
     this.#slot = (this.#slot + 1) % BATCH_SLOTS_MAX;
     this.arena.set(bytes, offset);
-    this.#stats.received++;
-    this.#stats.batches++;
-    let reply: number;
-    try {
-      reply = handler(offset, bytes.length, port);
-    } catch (thrown) {
-      this.#handlerFault(handlerThrew(thrown));
-      return;
-    }
-    if (reply > 0 && reply <= SLOT_BYTES) this.#reply(this.arena.subarray(offset, offset + reply), port);
-    else if (reply !== NO_REPLY && reply !== REPLY_LATER) this.#handlerFault(badReplyLength(reply));
+    const reply = serveFrame(handler, offset, bytes.length, port, this.#stats, this.#fault);
+    if (reply > 0) this.#reply(this.arena.subarray(offset, offset + reply), port);
   }
 
   #reply(bytes: Uint8Array, port: number): void {
@@ -146,10 +132,5 @@ class Loopback implements LoopbackTransport {
   #sendFailure(detail: string): void {
     this.#stats.sendFailures++;
     this.#fault('send', sendFailed(detail, 1));
-  }
-
-  #handlerFault(error: ConnectorError): void {
-    this.#stats.handlerFaults++;
-    this.#fault('handler', error);
   }
 }

@@ -1,26 +1,25 @@
-import { createRequire } from 'node:module';
 import type { RawNetlinkSocket } from 'netlink';
-import { ConnectorError, socketError } from './errors.js';
-import { badReplyLength, type FaultSink, faultSink, handlerThrew, overran, sendFailed } from './faults.js';
+import { ConnectorError } from './errors.js';
+import { type FaultSink, faultSink, overran, sendFailed } from './faults.js';
+import { openNetlinkSocket } from './netlink-socket.js';
+import type { DropCounter } from './netlink-table.js';
 import { type CheckedOptions, checkOptions } from './options.js';
+import { requireStartable, serveFrame } from './serve-frame.js';
 import { emptyStats } from './stats.js';
 import {
   BATCH_SLOTS_MAX,
-  CONNECTOR_GROUP,
   type FrameHandler,
-  NO_REPLY,
-  REPLY_LATER,
   SLOT_BYTES,
   type Transport,
   type TransportOptions,
   type TransportStats,
 } from './transport.js';
 
-/** NETLINK_CONNECTOR, include/uapi/linux/netlink.h. */
-const NETLINK_CONNECTOR = 11;
+/** Datagrams that wait for {@link Transport.start}, as in a socket's buffer: the package reads as soon as it is bound. */
+const QUEUE_MAX = 1024;
 
-/** The package reads as soon as it is bound. What comes before {@link Transport.start} waits here, as in a socket's buffer. */
-const EARLY_DATAGRAMS_MAX = 1024;
+/** While datagrams arrive, lost ones are looked for this often, in milliseconds. */
+const OVERRUN_CHECK_MS = 1000;
 
 /** How long {@link Transport.close} waits for replies that the socket has not accepted yet, in milliseconds. */
 const DRAIN_MS_MAX = 100;
@@ -28,12 +27,15 @@ const DRAIN_MS_MAX = 100;
 /**
  * The portable transport, over the npm package `netlink` (its prebuilt binaries cover x64, ia32, arm and arm64).
  *
- * What it cannot do, because of the package:
- * - It allocates per datagram, both ways.
- * - The receive buffer is set by SO_RCVBUF only, which net.core.rmem_max limits; {@link Transport.receiveBufferBytes} tells
- *   what came of it. Raise net.core.rmem_max to get more.
- * - **Version 0.3.0 aborts the process when the receive buffer overflows** (it throws a C++ exception out of a libuv
- *   callback). No JavaScript can prevent that. Prefer {@link batchTransport} wherever it loads.
+ * Version 0.3.0 of the package can neither force a receive buffer nor survive its overflow: ENOBUFS makes it throw a C++ exception
+ * out of a libuv callback, which aborts the process. So a short-lived child, perl or else python3, sets both up on the socket when
+ * it is opened (some 10 to 150 ms, once): SO_RCVBUFFORCE, and NETLINK_NO_ENOBUFS, with which there is no such error. Overruns are
+ * then counted from /proc/self/net/netlink, once a second while datagrams arrive and in {@link Transport.stats}.
+ *
+ * Where neither interpreter runs the transport serves all the same, but **an overflow may abort the process**: that is reported
+ * once, as an `unguarded` fault, and net.core.rmem_max limits {@link Transport.receiveBufferBytes}.
+ *
+ * It allocates per datagram, both ways. Prefer {@link batchTransport} wherever it loads.
  *
  * Throws ERR_CONNECTOR_BINDING, _PERMISSION, _SOCKET or _USAGE.
  */
@@ -41,37 +43,10 @@ export function netlinkTransport(options: TransportOptions = {}): Transport {
   return new NetlinkTransport(options);
 }
 
-/** Loaded on first use: importing `@dmlog/connector` must not fail where the package has no binary. */
-function loadPackage(): typeof import('netlink') {
-  try {
-    return createRequire(import.meta.url)('netlink') as typeof import('netlink');
-  } catch (cause) {
-    const text = cause instanceof Error ? cause.message : String(cause);
-    throw new ConnectorError('ERR_CONNECTOR_BINDING', `the npm package netlink does not load: ${text}`, {
-      cause,
-    });
-  }
-}
-
-function openSocket(options: CheckedOptions): RawNetlinkSocket {
-  const { RawNetlinkSocket: Socket } = loadPackage();
-  let socket: RawNetlinkSocket | undefined;
-  try {
-    // Without peeking a longer datagram is reported as truncated, and each costs one system call instead of two.
-    const raw = {
-      messagePeeking: false,
-      msgBufferSize: SLOT_BYTES,
-      recvBufferSize: options.receiveBufferBytes,
-    };
-    socket = new Socket(NETLINK_CONNECTOR, { ...raw, sendBufferSize: 0 });
-    socket.addMembership(CONNECTOR_GROUP); // a group number; the package's `localGroups` is a bit mask
-    return socket;
-  } catch (cause) {
-    socket?.close();
-    throw socketError(cause);
-  }
-}
-
+/**
+ * Nothing of the application runs inside a callback of the package, only in turns of the event loop of our own: an exception that gets
+ * into one, be it from a tick or a promise that the application left behind, aborts the process.
+ */
 class NetlinkTransport implements Transport {
   readonly name = 'netlink';
   readonly arena = new Uint8Array(SLOT_BYTES * BATCH_SLOTS_MAX);
@@ -80,9 +55,13 @@ class NetlinkTransport implements Transport {
   readonly #socket: RawNetlinkSocket;
   readonly #options: CheckedOptions;
   readonly #fault: FaultSink;
-  readonly #early: { bytes: Uint8Array; port: number }[] = [];
+  readonly #queue: { bytes: Uint8Array; port: number }[] = [];
   readonly #stats: TransportStats = emptyStats();
+  #drops: DropCounter | undefined;
+  #overrunsReported = 0;
+  #overrunCheck: NodeJS.Timeout | undefined;
   #handler: FrameHandler | undefined;
+  #serveSoon = false;
   #closed: Promise<void> | undefined;
   #dead = false;
   #sendsPending = 0;
@@ -90,39 +69,30 @@ class NetlinkTransport implements Transport {
   constructor(options: TransportOptions) {
     this.#options = checkOptions(options, 1);
     this.#fault = faultSink(options);
-    this.#socket = openSocket(this.#options);
-    this.port = this.#socket.address().port;
-    this.receiveBufferBytes = this.#socket.getRecvBufferSize();
-    // An exception in one of these listeners would abort the process: none of them lets one out.
-    this.#socket.on('message', (bytes, sender) => this.#receive(bytes, sender.port, false));
-    this.#socket.on('truncatedMessage', (bytes, sender) => this.#receive(bytes, sender.port, true));
-    this.#socket.on('error', (error) => this.#socketFault(error));
+    const { socket, drops, unguarded } = openNetlinkSocket(this.#options);
+    this.#socket = socket;
+    this.#drops = drops;
+    this.port = socket.address().port;
+    this.receiveBufferBytes = socket.getRecvBufferSize();
+    socket.on('message', (bytes, sender) => this.#receive(bytes, sender.port, false));
+    socket.on('truncatedMessage', (bytes, sender) => this.#receive(bytes, sender.port, true));
+    socket.on('error', (error) => this.#socketFault(error));
+    if (unguarded !== undefined) setImmediate(() => this.#fault('unguarded', unguarded));
   }
 
   start(handler: FrameHandler): void {
-    if (this.#handler !== undefined) {
-      throw new ConnectorError('ERR_CONNECTOR_USAGE', 'the transport was started before');
-    }
-    if (this.#closed !== undefined)
-      throw new ConnectorError('ERR_CONNECTOR_USAGE', 'the transport is closed');
+    requireStartable(this.#handler, this.#closed === undefined);
     this.#handler = handler;
-    if (this.#early.length > 0) setImmediate(() => this.#deliverEarly());
+    this.#wake();
   }
 
   send(bytes: Uint8Array, port: number): void {
-    if (this.#dead || this.#closed !== undefined) {
-      this.#sendDone('the transport is closed');
-      return;
-    }
-    this.#sendsPending++;
-    // A copy: the package keeps a reference until the socket has accepted the bytes.
-    this.#socket.send(Buffer.from(bytes), { port }, (error) => {
-      this.#sendsPending--;
-      this.#sendDone(error?.message);
-    });
+    if (this.#dead || this.#closed !== undefined) this.#refused('the transport is closed');
+    else this.#transmit(bytes, port);
   }
 
   stats(): TransportStats {
+    this.#countOverruns();
     return { ...this.#stats };
   }
 
@@ -131,13 +101,19 @@ class NetlinkTransport implements Transport {
     return this.#closed;
   }
 
-  #sendDone(failure: string | undefined): void {
-    if (failure === undefined) {
-      this.#stats.sent++;
-      return;
-    }
+  #transmit(bytes: Uint8Array, port: number): void {
+    this.#sendsPending++;
+    // A copy: the package keeps a reference until the socket has accepted the bytes.
+    this.#socket.send(Buffer.from(bytes), { port }, (error) => {
+      this.#sendsPending--;
+      if (error === undefined) this.#stats.sent++;
+      else setImmediate(() => this.#refused(error.message));
+    });
+  }
+
+  #refused(detail: string): void {
     this.#stats.sendFailures++;
-    this.#fault('send', sendFailed(failure, 1));
+    this.#fault('send', sendFailed(detail, 1));
   }
 
   /** Never closes from inside a callback of the package: it would free what its native frames still use. */
@@ -146,68 +122,70 @@ class NetlinkTransport implements Transport {
     do {
       await new Promise((resolve) => setImmediate(resolve));
     } while (this.#sendsPending > 0 && !this.#dead && performance.now() < giveUpAt);
+    this.#countOverruns();
+    clearTimeout(this.#overrunCheck);
     if (!this.#dead) this.#socket.close();
+    this.#die();
+  }
+
+  /** The socket is closed, or about to be: its inode may soon be another's. */
+  #die(): void {
     this.#dead = true;
+    this.#drops = undefined;
   }
 
   #receive(bytes: Uint8Array, port: number, truncated: boolean): void {
     if (this.#closed !== undefined) return;
+    // Unreferenced, and none while nothing arrives: what overflowed has left datagrams to arrive.
+    this.#overrunCheck ??= setTimeout(() => {
+      this.#overrunCheck = undefined;
+      this.#countOverruns();
+    }, OVERRUN_CHECK_MS).unref();
     if (port !== 0 && !this.#options.acceptUserRequests) this.#stats.foreign++;
     else if (truncated) this.#stats.oversized++;
-    else if (this.#handler !== undefined && this.#early.length === 0) this.#serve(this.#handler, bytes, port);
-    else if (this.#early.length < EARLY_DATAGRAMS_MAX) this.#early.push({ bytes, port });
-    else this.#overrun();
+    else if (this.#queue.length < QUEUE_MAX) {
+      this.#queue.push({ bytes, port });
+      this.#wake();
+    } else this.#stats.overruns++;
   }
 
-  #deliverEarly(): void {
-    const early = this.#early.splice(0);
-    for (const { bytes, port } of early) {
-      if (this.#closed === undefined) this.#serve(this.#handler as FrameHandler, bytes, port);
-    }
-  }
-
-  /** One slot is enough: the package hands over one datagram at a time. */
-  #serve(handler: FrameHandler, bytes: Uint8Array, port: number): void {
-    this.arena.set(bytes, 0);
-    this.#stats.received++;
-    this.#stats.batches++;
-    let reply: number;
-    try {
-      reply = handler(0, bytes.length, port);
-    } catch (thrown) {
-      this.#handlerFault(handlerThrew(thrown));
-      return;
-    }
-    if (reply > 0 && reply <= SLOT_BYTES) this.#reply(reply, port);
-    else if (reply !== NO_REPLY && reply !== REPLY_LATER) this.#handlerFault(badReplyLength(reply));
-  }
-
-  /** Like {@link send}, but the reply of a handler that has just closed the transport still leaves. */
-  #reply(length: number, port: number): void {
-    this.#sendsPending++;
-    this.#socket.send(Buffer.from(this.arena.subarray(0, length)), { port }, (error) => {
-      this.#sendsPending--;
-      this.#sendDone(error?.message);
+  /** Serves the queue once the package has handed over what it has (it reads up to 32 datagrams at a time). */
+  #wake(): void {
+    if (this.#serveSoon || this.#handler === undefined || this.#queue.length === 0) return;
+    this.#serveSoon = true;
+    setImmediate(() => {
+      this.#serveSoon = false;
+      for (const { bytes, port } of this.#queue.splice(0)) {
+        if (this.#closed === undefined && !this.#dead) this.#serve(bytes, port);
+      }
     });
   }
 
-  #handlerFault(error: ConnectorError): void {
-    this.#stats.handlerFaults++;
-    this.#fault('handler', error);
+  /** One slot is enough: datagrams are served one at a time. The reply of a handler that has just closed the transport still leaves. */
+  #serve(bytes: Uint8Array, port: number): void {
+    this.arena.set(bytes, 0);
+    const handler = this.#handler as FrameHandler;
+    const reply = serveFrame(handler, 0, bytes.length, port, this.#stats, this.#fault);
+    if (reply > 0) this.#transmit(this.arena.subarray(0, reply), port);
   }
 
-  #overrun(): void {
-    this.#stats.overruns++;
+  #countOverruns(): void {
+    this.#stats.overruns += this.#drops?.take() ?? 0;
+    if (this.#stats.overruns === this.#overrunsReported) return;
+    this.#overrunsReported = this.#stats.overruns;
     this.#fault('overrun', overran(this.receiveBufferBytes));
   }
 
   #socketFault(error: Error & { code?: string }): void {
     if (error.code === 'ENOBUFS') {
-      this.#overrun();
+      // Only where the socket is unguarded, and the package came upon the error while it was reading: then it lives.
+      if (this.#drops === undefined) this.#stats.overruns++;
+      setImmediate(() => this.#countOverruns());
       return;
     }
-    this.#dead = true; // the package closes its socket after any other error of the poll handle
+    this.#die(); // the package closes its socket after any other error of the poll handle
     const text = `the connector socket failed: ${error.message}. Close it and open another`;
-    this.#fault('socket', new ConnectorError('ERR_CONNECTOR_SOCKET', text, { cause: error }));
+    const fault = new ConnectorError('ERR_CONNECTOR_SOCKET', text, { cause: error });
+    setImmediate(() => this.#fault('socket', fault));
   }
 }

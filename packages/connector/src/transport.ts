@@ -39,7 +39,10 @@ export interface TransportStats {
   foreign: number;
   /** Datagrams longer than a slot, or otherwise unusable before decoding. */
   oversized: number;
-  /** ENOBUFS reports: each is at least one lost request, that is a stall of 15 s for somebody. */
+  /**
+   * Overflows of the receive buffer: each is at least one lost request, that is a stall of 15 s for somebody. The batch transport
+   * counts the kernel's reports of it (ENOBUFS), the netlink transport every datagram lost.
+   */
   overruns: number;
   /** Exceptions that escaped the handler. */
   handlerFaults: number;
@@ -51,9 +54,12 @@ export interface TransportStats {
   pollHits: number;
 }
 
-/** What a transport reports besides requests. `overrun` and `send` are survivable; `socket` means the transport is dead. */
+/**
+ * What a transport reports besides requests. `overrun`, `send` and `handler` are survivable; `socket` means the transport is dead.
+ * `unguarded` comes at most once, soon after opening, and only from the netlink transport: it serves, but might not survive an overrun.
+ */
 export interface TransportFault {
-  readonly kind: 'overrun' | 'send' | 'handler' | 'socket';
+  readonly kind: 'overrun' | 'send' | 'handler' | 'socket' | 'unguarded';
   readonly error: Error;
 }
 

@@ -1,6 +1,6 @@
 /**
  * Plays the kernel from another process: node flood.mjs <tag> <in flight> <milliseconds>
- * Keeps requests in flight for that long; with 0 milliseconds it sends them once and leaves. Prints the replies it got.
+ * Keeps requests in flight for that long; with 0 milliseconds it sends them once and leaves when all have left. Prints the replies it got.
  */
 import { RawNetlinkSocket } from 'netlink';
 
@@ -12,16 +12,23 @@ const socket = new RawNetlinkSocket(11, {
 });
 const frame = Buffer.alloc(204);
 frame.writeUInt32LE(tag, 36);
-const request = () => socket.send(frame, { groups: 1 << 6 });
+let sent = 0;
+const request = () =>
+  socket.send(frame, { groups: 1 << 6 }, (error) => {
+    if (error) throw error;
+    sent++;
+    if (milliseconds === 0 && sent === inFlight) setImmediate(leave);
+  });
 
 let replies = 0;
+const leave = () => {
+  console.log(replies);
+  process.exit(0);
+};
 const endAt = performance.now() + milliseconds;
 socket.on('message', () => {
   replies++;
   if (performance.now() < endAt) request();
 });
 for (let count = 0; count < inFlight; count++) request();
-setTimeout(() => {
-  console.log(replies);
-  process.exit(0);
-}, Math.max(milliseconds, 100) + 50);
+if (milliseconds > 0) setTimeout(leave, Math.max(milliseconds, 100) + 50);

@@ -1,5 +1,4 @@
 /** Things that a careless application does to the addon, each in a process of its own: node misbehave.mjs <scenario>. */
-import { execFileSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
@@ -130,16 +129,6 @@ const scenarios = {
   },
   'workers-exit': () => runWorkers('worker-exit', () => {}),
   'workers-terminated-in-batch': () => runWorkers('worker-spin', (worker) => worker.terminate()),
-  'netlink-overrun'() {
-    const socket = new RawNetlinkSocket(11, { messagePeeking: false, recvBufferSize: 4096 });
-    socket.on('message', () => {});
-    socket.on('error', () => {});
-    socket.addMembership(7);
-    setImmediate(() =>
-      execFileSync(process.execPath, [self.replace('misbehave', 'flood'), String(TAG), '200', '0']),
-    );
-    setTimeout(() => process.exit(0), 3000);
-  },
 };
 
 const workerScenarios = {

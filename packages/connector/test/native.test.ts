@@ -56,15 +56,6 @@ describeSockets('the addon under misuse', () => {
   ])('%s', (scenario, outcome) => {
     expect(run(scenario)).toBe(outcome);
   });
-
-  it('netlink 0.3.0 aborts on an overrun: when this fails, upstream has fixed it and the warnings can go', () => {
-    const result = spawnSync(process.execPath, [MISBEHAVE, 'netlink-overrun'], {
-      encoding: 'utf8',
-      timeout: 15_000,
-    });
-    expect(result.signal).toBe('SIGABRT');
-    expect(result.stderr).toContain('Napi::Error');
-  });
 });
 
 describeSockets('without rights', () => {
