@@ -1,0 +1,31 @@
+/** Chances, 0 to 1, of what a network may do at the moments when it can. */
+export interface SimulationChances {
+  /** A ring change is taken when it is drawn; else something else happens first. Small: faults last long. */
+  readonly ringChange: number;
+  /** A ring forms from a part of those who can hear each other, and from all of them only later. */
+  readonly partialRing: number;
+  /** What was accepted before a ring change is ordered in the new ring before this is announced, for each node that has any. */
+  readonly early: number;
+  /** The first message after a merge was cut by it, for each node that has any. */
+  readonly straddle: number;
+  /** A node that had not announced its ring when it broke never does, though others may have. */
+  readonly abort: number;
+}
+
+/** Everything that corosync was seen or read to do. */
+export const WILD_NETWORK: SimulationChances = {
+  ringChange: 0.25,
+  partialRing: 0.1,
+  early: 0.25,
+  straddle: 0.25,
+  abort: 0.5,
+};
+
+/** Virtual synchrony without exceptions: members that go from one ring to the same next one have delivered the same. */
+export const TAME_NETWORK: SimulationChances = {
+  ...WILD_NETWORK,
+  partialRing: 0,
+  early: 0,
+  straddle: 0,
+  abort: 0,
+};
