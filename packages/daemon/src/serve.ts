@@ -152,6 +152,8 @@ class Daemon implements RunningDaemon {
         { err: error },
         'requests were lost: each stalls its mirror for 15 s; raise receiveBufferBytes',
       );
+    } else if (kind === 'unguarded') {
+      this.#logger.warn({ err: error }, 'an overflow of the receive buffer may end this daemon');
     } else {
       this.#logger.error(
         { err: error, kind },
