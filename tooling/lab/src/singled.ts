@@ -1,17 +1,9 @@
 import { fileURLToPath } from 'node:url';
-import type { GuestProcess } from './guest-process.js';
+import { type Daemon as AnyDaemon, startDaemon } from './daemon.js';
 import type { Machine } from './machine.js';
 
-/** A daemon that runs in a machine. */
-export interface Daemon {
-  readonly process: GuestProcess;
-  /** `singled status --json`. */
-  status(): Promise<DaemonStatus>;
-  /** Kills it with this signal (default SIGTERM) and waits for its end. */
-  stop(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
-  /** Log lines so far, one parsed object each; what is not JSON is left out. */
-  lines(): Record<string, unknown>[];
-}
+/** singled, running in a machine. */
+export type Daemon = AnyDaemon<DaemonStatus>;
 
 /** What scenarios read of `singled status --json`. */
 export interface DaemonStatus {
@@ -49,26 +41,12 @@ const FAULTY = fileURLToPath(new URL('../dist/faulty-singled.js', import.meta.ur
 
 /** Starts singled in `machine` and returns when it answers the kernel. */
 export async function startSingled(machine: Machine, options: SingledOptions = {}): Promise<Daemon> {
-  const program = options.faults === undefined ? SINGLED : FAULTY;
-  const command = ['node', program, '--log-level', 'debug', ...(options.args ?? [])].join(' ');
-  const env = options.faults === undefined ? {} : { DMLOG_FAULTS: JSON.stringify(options.faults) };
-  const process = await machine.start(command, { env });
-  await process.waitFor('serving dirty logs', options.timeoutMs ?? 30_000);
-  return {
-    process,
-    status: async () => JSON.parse((await machine.run(`node ${SINGLED} status --json`)).stdout),
-    stop: async (signal = 'SIGTERM') => {
-      process.kill(signal);
-      await process.exited;
-    },
-    lines: () => process.output().split('\n').flatMap(parseLine),
-  };
-}
-
-function parseLine(line: string): Record<string, unknown>[] {
-  try {
-    return [JSON.parse(line)];
-  } catch {
-    return [];
-  }
+  const { faults, ...rest } = options;
+  const program = { cli: SINGLED, ready: 'serving dirty logs' };
+  if (faults === undefined) return startDaemon(machine, program, rest);
+  return startDaemon(
+    machine,
+    { ...program, startedInstead: FAULTY },
+    { ...rest, env: { DMLOG_FAULTS: JSON.stringify(faults) } },
+  );
 }
