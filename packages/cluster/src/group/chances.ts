@@ -4,21 +4,30 @@ export interface SimulationChances {
   readonly ringChange: number;
   /** A ring forms from a part of those who can hear each other, and from all of them only later. */
   readonly partialRing: number;
+  /** A ring that some have announced and others not yet loses its token and forms anew; drawn whenever one of its nodes does something. */
+  readonly unstable: number;
   /** What was accepted before a ring change is ordered in the new ring before this is announced, for each node that has any. */
   readonly early: number;
   /** The first message after a merge was cut by it, for each node that has any. */
   readonly straddle: number;
   /** A node that had not announced its ring when it broke never does, though others may have. */
   readonly abort: number;
+  /**
+   * Nodes that lost each other and met again, all in rings that were never announced, take each other for having stayed together: corosync compares the
+   * ring that it announced last with those who came along from the last one that it was in.
+   */
+  readonly detour: number;
 }
 
 /** Everything that corosync was seen or read to do. */
 export const WILD_NETWORK: SimulationChances = {
   ringChange: 0.25,
   partialRing: 0.1,
+  unstable: 0.1,
   early: 0.25,
   straddle: 0.25,
   abort: 0.5,
+  detour: 1,
 };
 
 /** Virtual synchrony without exceptions: members that go from one ring to the same next one have delivered the same. */

@@ -15,6 +15,8 @@ export class SimulationCounters {
   deliveredWithoutRing = 0;
   /** Messages of such a ring that were not delivered, though nodes that came along delivered them. */
   lostWithoutRing = 0;
+  /** Two nodes, counted at both, that take each other for having stayed together, though they have not been in the same rings. */
+  detoursUnnoticed = 0;
   /** Messages that reached a node only when the ring had broken, from others that went on with it. */
   recovered = 0;
   /** Messages that their sender had delivered when the rest of its ring went on without them: agreed delivery, not safe delivery. */

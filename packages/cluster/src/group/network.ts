@@ -191,6 +191,14 @@ export class SimulatedNetwork {
     member.paused = false;
   }
 
+  /** The ring of a node breaks and forms anew, though nobody was away: what too busy hosts do to themselves. */
+  loseToken(nodeId: number): void {
+    const { ring } = this.#node(nodeId);
+    if (ring === null) return;
+    ring.tokenLost = true;
+    this.#breakRings();
+  }
+
   /** Rings whose quorum this changes are announced again. */
   setExpectedVotes(votes: number): void {
     const before = this.#nodes.map((node) => node.announced !== null && this.#quorate(node.announced));
@@ -216,7 +224,10 @@ export class SimulatedNetwork {
 
   /** What this node and its members can do now. */
   #collect(node: SimulatedNode): void {
-    for (const member of node.members) if (member.readable) this.#enabled.push(() => member.read());
+    for (const member of node.members) {
+      if (member.state === 'ended') node.forget(member);
+      else if (member.readable) this.#enabled.push(() => member.read());
+    }
     const { ring } = node;
     if (ring === null) return;
     if (ring.delivered(node.nodeId) < this.#available(node)) this.#enabled.push(() => this.#deliver(node));
@@ -244,6 +255,7 @@ export class SimulatedNetwork {
   #deliver(node: SimulatedNode): void {
     node.deliverNext();
     const ring = node.ring!;
+    this.#shake(ring);
     if (ring.delivered(node.nodeId) % 256 === 0)
       ring.trim(ring.nodes.filter((nodeId) => this.#node(nodeId).ring === ring));
   }
@@ -256,6 +268,17 @@ export class SimulatedNetwork {
       ring.append(node.nodeId, entry);
     }
     if (ring.lastSender === node.nodeId) ring.lastSender = null;
+    this.#shake(ring);
+  }
+
+  /** A ring that is announced to some only may break. */
+  #shake(ring: Ring): void {
+    if (ring.lastSender !== undefined) return;
+    const announced = this.#nodes.filter((node) => node.announced === ring).length;
+    if (announced === 0 || announced === ring.nodes.length || this.#random() >= this.#chances.unstable)
+      return;
+    ring.tokenLost = true;
+    this.#breakRings();
   }
 
   #changeRing(reachable: SimulatedNode[]): void {
@@ -315,5 +338,10 @@ export class SimulatedNetwork {
 /** These nodes are one ring, and nobody else belongs to it. */
 function stable(nodes: readonly SimulatedNode[]): boolean {
   const { ring } = nodes[0]!;
-  return ring !== null && ring.nodes.length === nodes.length && nodes.every((node) => node.ring === ring);
+  return (
+    ring !== null &&
+    !ring.tokenLost &&
+    ring.nodes.length === nodes.length &&
+    nodes.every((node) => node.ring === ring)
+  );
 }

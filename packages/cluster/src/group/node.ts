@@ -31,6 +31,8 @@ export class SimulatedNode {
   ring: Ring | null = null;
   /** The ring that it announced to its members last. */
   announced: Ring | null = null;
+  /** Ids of the rings that it was in since then, and never announced. */
+  detour = '';
   /** Highest of all its rings; survives restarts, as corosync's file does. */
   ringSeq = 0;
   /** Accepted, and without a place yet. */
@@ -97,6 +99,7 @@ export class SimulatedNode {
     this.paused = false;
     this.ring = null;
     this.announced = null;
+    this.detour = '';
     this.outbox = [];
     this.processes = [];
     this.members = [];
@@ -157,7 +160,6 @@ export class SimulatedNode {
     if (member !== undefined) {
       member.push({ kind: 'left' });
       member.admitted = false;
-      this.forget(member);
     }
     this.#remove([process], reason);
   }
@@ -180,6 +182,7 @@ export class SimulatedNode {
     if (left > 0 && fresh.length > 0) counters.leftThenJoined++;
     if (lost.some((one) => fresh.some((back) => sameProcess(one, back)))) counters.leftAndBack++;
     this.announced = ring;
+    this.detour = '';
     this.#toAll(this.#ringEvent(ring));
   }
 

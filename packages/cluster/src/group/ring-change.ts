@@ -14,8 +14,9 @@ const ACTIVATE: Entry = {
 /** Corosync's ring numbers grow in these steps. */
 const RING_SEQ_STEP = 4;
 
-/** All its nodes are in it, at work, and can hear each other. */
+/** Its token goes round: all its nodes are in it, at work, and can hear each other. */
 export function wholeRing(ring: Ring, all: readonly SimulatedNode[]): boolean {
+  if (ring.tokenLost) return false;
   const nodes = all.filter((node) => ring.nodes.includes(node.nodeId));
   return nodes.every((node) => node.ring === ring && node.active && node.side === nodes[0]!.side);
 }
@@ -36,8 +37,8 @@ export function formRing(
   for (const company of companies) recover(company, all, chances, random, counters);
   const companions = new Map<number, ReadonlySet<number>>();
   for (const company of companies) {
-    const set = new Set(company.map((node) => node.nodeId));
-    for (const nodeId of set) companions.set(nodeId, set);
+    for (const node of company)
+      companions.set(node.nodeId, companionsOf(node, company, random() < chances.detour, counters));
   }
   const seq = Math.max(...nodes.map((node) => node.ringSeq)) + RING_SEQ_STEP;
   const ring = new Ring(
@@ -47,12 +48,14 @@ export function formRing(
     processLists(nodes, random),
   );
   for (const node of nodes) {
-    const merged = node.ring !== null && companions.get(node.nodeId)!.size < nodes.length;
+    const company = companies.find((one) => one.includes(node))!.map((one) => one.nodeId);
+    const merged = node.ring !== null && company.length < nodes.length;
+    if (node.announced !== node.ring) node.detour += ` ${node.ring!.id.nodeId}.${node.ring!.id.seq}`;
     node.ring = ring;
     node.ringSeq = seq;
     if (node.outbox[0]?.kind !== EntryKind.MESSAGE) continue;
     // Totem goes on with the rest of a message that it had begun to send. Who was not there for its beginning throws it away.
-    if (merged && random() < chances.straddle) node.outbox[0].onlyNodes ??= companions.get(node.nodeId)!;
+    if (merged && random() < chances.straddle) node.outbox[0].onlyNodes ??= new Set(company);
     if (random() < chances.early) sendEarly(node, ring, random, counters);
   }
   ring.append(nodes[0]!.nodeId, ACTIVATE);
@@ -68,6 +71,19 @@ function companiesOf(nodes: readonly SimulatedNode[]): SimulatedNode[][] {
     else company.push(node);
   }
   return [...byRing.values()];
+}
+
+function companionsOf(
+  node: SimulatedNode,
+  company: readonly SimulatedNode[],
+  blind: boolean,
+  counters: SimulationCounters,
+): ReadonlySet<number> {
+  const apart = company.filter((one) => one.announced !== node.announced || one.detour !== node.detour);
+  if (blind)
+    counters.detoursUnnoticed += apart.filter((one) => node.announced?.nodes.includes(one.nodeId)).length;
+  const together = blind ? company : company.filter((one) => !apart.includes(one));
+  return new Set(together.map((one) => one.nodeId));
 }
 
 /** Everybody of a company delivers all that any of them has received in their ring; except who never announced that ring. */

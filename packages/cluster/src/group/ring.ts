@@ -50,6 +50,9 @@ export class Ring {
    */
   lastSender: number | null | undefined = undefined;
 
+  /** Its token was lost though all can hear each other: it forms anew. */
+  tokenLost = false;
+
   #entries: Entry[] = [];
   /** Place of the first entry that is still kept. */
   #base = 0;

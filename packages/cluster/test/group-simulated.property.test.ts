@@ -1,0 +1,99 @@
+import { describe, expect, it } from 'vitest';
+import { SimulationCounters, TAME_NETWORK, WILD_NETWORK } from '../src/group/index.js';
+import { differences, numbers, type Play, play } from './group-play.js';
+
+const SEEDS = Array.from({ length: 150 }, (_, index) => index + 1);
+
+/** The same order for all: what two members both delivered, they delivered in the same sequence, unless a ring change put it anew. */
+function checkOrder({ lives }: Play): void {
+  const order = new Map<string, string[]>();
+  for (const life of lives) {
+    const all = life.segments.flatMap((segment) => segment.messages);
+    expect(new Set(all).size, 'nothing is delivered twice').toBe(all.length);
+    const next = new Map<string, number>();
+    for (const message of all) {
+      const [sender, number] = message.split(':') as [string, string];
+      expect(Number(number), `${life.name}: first in, first out`).toBeGreaterThanOrEqual(
+        next.get(sender) ?? 0,
+      );
+      next.set(sender, Number(number) + 1);
+    }
+    for (const segment of life.segments) {
+      const known = order.get(segment.ring) ?? [];
+      const common = segment.stamped.filter((message) => known.includes(message));
+      expect(known.filter((message) => segment.stamped.includes(message))).toEqual(common);
+      if (segment.stamped.length > known.length) order.set(segment.ring, segment.stamped);
+    }
+  }
+}
+
+function checkRest({ network, lives }: Play): void {
+  const alive = lives.filter((life) => life.member.state === 'joined');
+  const members = alive.map((life) => numbers(life.member.self)).sort();
+  const rings = new Set(alive.map((life) => life.segments.at(-1)!.ring));
+  expect(alive.length).toBe(network.members().length);
+  expect(rings.size).toBeLessThanOrEqual(1);
+  for (const life of alive) {
+    expect(life.members.map(numbers).sort()).toEqual(members);
+    expect(life.member.undelivered, 'a sender gets all its own').toBe(0);
+    const own = life.segments.flatMap((one) => one.messages).filter((one) => one.startsWith(`${life.name}:`));
+    expect(own).toHaveLength(life.sent);
+  }
+}
+
+describe('a simulated network under random faults', () => {
+  it('has one order, keeps that of every sender, and ends with one ring and one list of members', () => {
+    for (const seed of SEEDS) {
+      const story = play(seed, WILD_NETWORK);
+      checkOrder(story);
+      checkRest(story);
+    }
+  });
+
+  it('is virtually synchronous when tame', () => {
+    let changes = 0;
+    for (const seed of SEEDS) {
+      const story = play(seed, TAME_NETWORK);
+      checkOrder(story);
+      checkRest(story);
+      expect(differences(story.lives, 'messages'), `seed ${seed}`).toEqual([]);
+      changes += story.lives.reduce((sum, life) => sum + life.segments.length, 0);
+    }
+    expect(changes).toBeGreaterThan(1000);
+  });
+
+  it('is virtually synchronous for messages stamped with their ring, unless a ring was announced to some only', () => {
+    const chances = { ...WILD_NETWORK, abort: 0, detour: 0 };
+    let unstamped = 0;
+    for (const seed of SEEDS) {
+      const story = play(seed, chances);
+      expect(differences(story.lives, 'stamped'), `seed ${seed}`).toEqual([]);
+      unstamped += differences(story.lives, 'messages').length;
+    }
+    expect(unstamped, 'without the stamp they differ').toBeGreaterThan(0);
+  });
+
+  it.each([
+    ['rings that some never announce', { ...TAME_NETWORK, abort: 0.5, detour: 1 }],
+    ['everything', WILD_NETWORK],
+  ])('is not, stamp or no stamp, with %s', (_name, chances) => {
+    const found = SEEDS.filter((seed) => differences(play(seed, chances).lives, 'stamped').length > 0);
+    expect(found.length).toBeGreaterThan(0);
+  });
+
+  it('reaches every situation that it counts', () => {
+    const total = new SimulationCounters();
+    for (const seed of SEEDS) {
+      const { counters } = play(seed, WILD_NETWORK).network;
+      for (const name of Object.keys(total) as (keyof SimulationCounters)[]) total[name] += counters[name];
+    }
+    const never = Object.entries(total).filter(([, count]) => count === 0);
+    expect(never).toEqual([]);
+  });
+
+  it('replays exactly from its seed', () => {
+    for (const seed of SEEDS.slice(0, 5))
+      expect(play(seed, WILD_NETWORK).log).toEqual(play(seed, WILD_NETWORK).log);
+    expect(play(1, WILD_NETWORK).log).not.toEqual(play(2, WILD_NETWORK).log);
+  });
+});
