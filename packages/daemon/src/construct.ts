@@ -16,6 +16,8 @@ import { requireSize } from './device/log-device.js';
 import type { Constructor, Dispatcher } from './dispatcher.js';
 import type { Logger } from './logging.js';
 import { type ImageStore, type Legs, ServedLog } from './served-log.js';
+import type { RuntimeState } from './state/runtime-state.js';
+import type { StateFile } from './state/state-file.js';
 
 /** CTR's answer may name a device from this version of the protocol on (dm-log-userspace.h). */
 const DEVICE_NAME_VERSION = 2;
@@ -43,8 +45,15 @@ export interface ConstructInit {
   /** The mirror's device-mapper name by its log's uuid and log device, or null. */
   readonly findName: (uuid: string, logDeviceNumber: string | null) => Promise<string | null>;
   readonly lazyClear: LazyClearOptions;
+  /** What outlives this process; null: nothing does. */
+  readonly state: RuntimeState | null;
+  /** Told of each log that was found again: it may want ticks. */
+  readonly onRestored: () => void;
   readonly logger: Logger;
 }
+
+/** Logs that are found again at the same time: as many as may use the thread pool without filling it. */
+const RESTORES_AT_ONCE = 16;
 
 /** A refusal with the errno the kernel gets. */
 class RefusedError extends Error {
@@ -60,6 +69,8 @@ export class LogConstructor implements Constructor {
   readonly #init: ConstructInit;
   /** Constructions under way by name: a CTR that the kernel repeats joins the first one. */
   readonly #underWay = new Map<string, Promise<OpenedStore | null>>();
+  /** Logs that are being found again, by name. */
+  readonly #restoring = new Map<string, Promise<void>>();
 
   constructor(init: ConstructInit) {
     this.#init = init;
@@ -84,14 +95,28 @@ export class LogConstructor implements Constructor {
   async #answer(view: FrameView, found: ServedLog | null): Promise<string | null> {
     const name: LogName = { uuid: view.uuidText(), luidLow: view.luidLow, luidHigh: view.luidHigh };
     const reconnecting = view.nulTerminated;
-    if (found !== null && reconnecting) {
-      this.#init.logger.info({ uuid: name.uuid }, 'the kernel reconnected to a log that is known');
-      return null;
+    let known = found;
+    if (known === null) {
+      // The log may be one that the process before this one left, and whose device was not there, or not yet, when this one started.
+      if (reconnecting) await this.#restoreNamed(name);
+      else await this.#restoring.get(keyOf(name));
+      known = this.#init.dispatcher.logs.get(name);
     }
-    const key = `${name.uuid} ${name.luidHigh}:${name.luidLow} ${view.text()}`;
+    if (known !== null && reconnecting) {
+      const about = { uuid: name.uuid };
+      if (isSame(known, view.text())) {
+        this.#init.logger.info(about, 'the kernel reconnected to a log that is known');
+        return null;
+      }
+      this.#init.logger.warn(
+        about,
+        'the kernel reconnected with other arguments: nothing that is known of the log is used',
+      );
+    }
+    const key = `${keyOf(name)} ${view.text()}`;
     let underWay = this.#underWay.get(key);
     if (underWay === undefined) {
-      underWay = this.#make(name, parseConstructor(view.text()), reconnecting, found);
+      underWay = this.#make(name, view.text(), reconnecting, known);
       this.#underWay.set(key, underWay);
       const done = () => this.#underWay.delete(key);
       underWay.then(done, done);
@@ -100,30 +125,113 @@ export class LogConstructor implements Constructor {
     return reconnecting || view.version < DEVICE_NAME_VERSION ? null : (opened?.kernelName ?? null);
   }
 
+  /**
+   * Finds the logs again that the process before this one left, each exactly as it was. Resolves when all were tried; never rejects. A log that is not
+   * found is unknown to the kernel's next question, whose reconnect tries once more.
+   */
+  async restoreAll(): Promise<void> {
+    const files = this.#found();
+    const workers = Array.from({ length: RESTORES_AT_ONCE }, async () => {
+      for (let file = files.shift(); file !== undefined; file = files.shift()) await this.#restoreOnce(file);
+    });
+    await Promise.all(workers);
+  }
+
+  #found(): StateFile[] {
+    try {
+      return this.#init.state?.found() ?? [];
+    } catch (error) {
+      this.#init.logger.error({ err: error }, 'the logs of the daemon before this one cannot be listed');
+      return [];
+    }
+  }
+
+  async #restoreNamed(name: LogName): Promise<void> {
+    const underWay = this.#restoring.get(keyOf(name));
+    if (underWay !== undefined) return underWay;
+    const file = this.#init.state?.find(name) ?? null;
+    if (file !== null) await this.#restoreOnce(file);
+  }
+
+  #restoreOnce(file: StateFile): Promise<void> {
+    const key = keyOf(file.identity);
+    const restoring = this.#restore(file).catch((error: unknown) => {
+      const { uuid } = file.identity;
+      this.#init.logger.error(
+        { uuid, err: error },
+        'a log of the daemon before this one cannot be served yet',
+      );
+    });
+    this.#restoring.set(key, restoring);
+    return restoring.finally(() => this.#restoring.delete(key));
+  }
+
+  async #restore(file: StateFile): Promise<void> {
+    const { dispatcher, logger } = this.#init;
+    const { identity } = file;
+    const { uuid, luidLow, luidHigh, reconnected } = identity;
+    const name: LogName = { uuid, luidLow, luidHigh };
+    const parameters = parseConstructor(identity.constructorText);
+    // By number, where the device has one: the kernel holds it, while a path may lead elsewhere by now.
+    const opened =
+      parameters.device === null
+        ? null
+        : await this.#open(name, { ...parameters, device: identity.device }, true);
+    const log =
+      opened === null
+        ? this.#coreLog(parameters, reconnected, file)
+        : this.#diskLog(parameters, opened, reconnected, file);
+    const problem = this.#takeOver(log, opened, file);
+    if (problem !== null) {
+      logger.warn({ uuid, path: file.path, problem }, `the state of a log is not used: ${problem}`);
+      file.discard();
+      closeStore(opened);
+      return;
+    }
+    const served = this.#serve(name, log, opened, file);
+    await served.restoreImage();
+    dispatcher.logs.add(name, served)?.close();
+    const { state, inSyncCount, regionCount, dirtyCount } = log.summary();
+    logger.info(
+      { uuid, state, inSync: inSyncCount, regions: regionCount, dirty: dirtyCount },
+      'log found again as it was',
+    );
+    this.#init.onRestored();
+  }
+
+  /** Null, or why the state is not this log's. */
+  #takeOver(log: DirtyLog, opened: OpenedStore | null, file: StateFile): string | null {
+    if (log instanceof DiskLog && log.blockBytes !== file.identity.blockBytes) {
+      return 'the log device has other blocks now';
+    }
+    const memory = file.load();
+    const problem = typeof memory === 'string' ? memory : log.restore(memory);
+    // While no daemon ran, a DTR failed once and was not repeated.
+    if (problem === null && opened?.held === false && log.state !== 'constructed')
+      return 'no mirror holds its device any more';
+    return problem;
+  }
+
   async #make(
     name: LogName,
-    parameters: LogParameters,
+    text: string,
     reconnected: boolean,
     found: ServedLog | null,
   ): Promise<OpenedStore | null> {
     const { dispatcher, logger } = this.#init;
+    const parameters = parseConstructor(text);
     // A first CTR of a name that is known: the kernel repeats it, or the luid was used again after a DTR that got lost.
     if (found !== null) {
-      found.close();
+      found.discard();
       dispatcher.logs.remove(name);
     }
     const opened = parameters.device === null ? null : await this.#open(name, parameters, reconnected);
+    const file = this.#keep(name, text, reconnected, parameters, opened);
     const log =
-      opened === null ? new CoreLog(parameters, reconnected) : this.#diskLog(parameters, opened, reconnected);
-    const served = new ServedLog({
-      name,
-      log,
-      ...(opened === null ? {} : { store: opened.store, legs: opened.legs }),
-      reply: dispatcher.replyLate,
-      logger,
-      findName: () =>
-        this.#init.findName(name.uuid, opened?.kernelName == null ? null : opened.store.deviceNumber),
-    });
+      opened === null
+        ? this.#coreLog(parameters, reconnected, file)
+        : this.#diskLog(parameters, opened, reconnected, file);
+    const served = this.#serve(name, log, opened, file);
     dispatcher.logs.add(name, served)?.close();
     logger.info(
       {
@@ -139,10 +247,59 @@ export class LogConstructor implements Constructor {
     return opened;
   }
 
-  #diskLog(parameters: LogParameters, opened: OpenedStore, reconnected: boolean): DirtyLog {
-    // Larger blocks suit the device better, but the last one must not reach past its end.
-    const fits = imageBytes(parameters.regionCount, opened.blockBytes) <= opened.sizeBytes;
-    const blockBytes = fits ? opened.blockBytes : opened.logicalBlockBytes;
+  /** The file of a new log, or null: then nobody will find the log again. */
+  #keep(
+    name: LogName,
+    constructorText: string,
+    reconnected: boolean,
+    parameters: LogParameters,
+    opened: OpenedStore | null,
+  ): StateFile | null {
+    const { state, logger } = this.#init;
+    if (state === null) return null;
+    try {
+      return state.create({
+        ...name,
+        constructorText,
+        reconnected,
+        device: opened?.store.deviceNumber ?? null,
+        blockBytes: opened === null ? null : blockBytesFor(parameters, opened),
+      });
+    } catch (error) {
+      logger.error(
+        { uuid: name.uuid, err: error },
+        'the state of this log cannot be kept in the runtime directory: after a restart of the daemon none of its regions will be taken to be in sync',
+      );
+      state.find(name)?.discard();
+      return null;
+    }
+  }
+
+  #serve(name: LogName, log: DirtyLog, opened: OpenedStore | null, kept: StateFile | null): ServedLog {
+    const { dispatcher, logger } = this.#init;
+    return new ServedLog({
+      name,
+      log,
+      ...(opened === null ? {} : { store: opened.store, legs: opened.legs }),
+      kept,
+      reply: dispatcher.replyLate,
+      logger,
+      findName: () =>
+        this.#init.findName(name.uuid, opened?.kernelName == null ? null : opened.store.deviceNumber),
+    });
+  }
+
+  #coreLog(parameters: LogParameters, reconnected: boolean, file: StateFile | null): DirtyLog {
+    return new CoreLog(parameters, reconnected, file?.allocate);
+  }
+
+  #diskLog(
+    parameters: LogParameters,
+    opened: OpenedStore,
+    reconnected: boolean,
+    file: StateFile | null,
+  ): DirtyLog {
+    const blockBytes = blockBytesFor(parameters, opened);
     return new DiskLog({
       parameters,
       deviceNumber: opened.store.deviceNumber,
@@ -150,6 +307,7 @@ export class LogConstructor implements Constructor {
       image: this.#init.allocateImage(imageBytes(parameters.regionCount, blockBytes)),
       lazyClear: this.#init.lazyClear,
       reconnected,
+      home: file?.allocate ?? null,
     });
   }
 
@@ -164,8 +322,7 @@ export class LogConstructor implements Constructor {
       if (parameters.syncMode === 'default' || reconnected) await this.#sniff(parameters, opened);
       return opened;
     } catch (error) {
-      opened.store.close();
-      opened.legs.close();
+      closeStore(opened);
       throw error;
     }
   }
@@ -187,7 +344,7 @@ export class LogConstructor implements Constructor {
         'log without a mirror: its device goes to another',
       );
       dispatcher.logs.remove(other);
-      served.close();
+      served.discard();
     }
   }
 
@@ -220,4 +377,26 @@ function errnoOf(error: unknown): number {
   if (error instanceof ConstructorError) return error.errno;
   const errno = (error as { errno?: unknown } | null)?.errno;
   return typeof errno === 'number' && errno !== 0 ? Math.abs(errno) : Errno.EIO;
+}
+
+function keyOf({ uuid, luidLow, luidHigh }: LogName): string {
+  return `${uuid} ${luidHigh}:${luidLow}`;
+}
+
+/** Whether the kernel reconnects to this very log: it repeats what it said at the first CTR. */
+function isSame(served: ServedLog, text: string): boolean {
+  const { targetSectors, argumentText } = served.log.parameters;
+  const told = parseConstructor(text);
+  return told.targetSectors === targetSectors && told.argumentText === argumentText;
+}
+
+/** Larger blocks suit the device better, but the last one must not reach past its end. */
+function blockBytesFor({ regionCount }: LogParameters, opened: OpenedStore): number {
+  const fits = imageBytes(regionCount, opened.blockBytes) <= opened.sizeBytes;
+  return fits ? opened.blockBytes : opened.logicalBlockBytes;
+}
+
+function closeStore(opened: OpenedStore | null): void {
+  opened?.store.close();
+  opened?.legs.close();
 }

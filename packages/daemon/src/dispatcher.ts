@@ -10,11 +10,15 @@ import {
   RequestType,
   requestTypeName,
 } from '@dmlog/protocol';
+import { ImageVerdict, settleImage } from './image-owner.js';
 import type { Logger } from './logging.js';
 import type { ServedLog } from './served-log.js';
 
 /** Request types are 1 … 17; counters are kept for each. */
 const REQUEST_TYPES = 18;
+
+/** Netlink port of the kernel itself. */
+const KERNEL_PORT = 0;
 
 /** Of refused requests so many are logged, then one in so many: a flood must not fill the journal. */
 const REFUSED_LOGGED_FIRST = 10;
@@ -61,6 +65,7 @@ export class Dispatcher {
   readonly #send: (bytes: Uint8Array, port: number) => void;
   readonly #logger: Logger;
   readonly #onTickNeeded: () => void;
+  readonly #lastSeq: Uint32Array;
   #answersCtr: Constructor | null = null;
 
   constructor(init: {
@@ -69,12 +74,15 @@ export class Dispatcher {
     logger: Logger;
     /** Called when a log wants ticks; often. */
     onTickNeeded: () => void;
+    /** `[0]` is told the sequence number of each request of the kernel. */
+    lastSeq?: Uint32Array;
   }) {
     this.#arena = init.arena;
     this.#view = new FrameView(init.arena, SLOT_BYTES);
     this.#send = init.send;
     this.#logger = init.logger;
     this.#onTickNeeded = init.onTickNeeded;
+    this.#lastSeq = init.lastSeq ?? new Uint32Array(1);
     this.handle = (offset, length, port) => this.#handle(offset, length, port);
   }
 
@@ -93,11 +101,17 @@ export class Dispatcher {
     const view = this.#view;
     const code = view.decode(offset, length);
     if (code !== DecodeCode.OK) return this.#refuse(code, port);
+    if (port === KERNEL_PORT) this.#lastSeq[0] = view.seq;
     const type = view.type;
     this.counters.requests[type] = (this.counters.requests[type] as number) + 1;
     const served = this.logs.find(view);
     if (type === RequestType.CTR) return this.#construct(offset, length, port, served);
     if (served === null) return this.#unknown(type);
+    if (type === RequestType.RESUME && served.device !== null) {
+      const verdict = settleImage(this.logs, served);
+      if (verdict !== ImageVerdict.OURS)
+        return verdict === ImageVerdict.ANOTHERS ? view.replyAck(0) : NO_REPLY;
+    }
     const effects = this.#effects;
     effects.reset();
     served.request(view, port, effects);

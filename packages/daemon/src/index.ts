@@ -63,7 +63,19 @@ export {
   type LogLevel,
 } from './logging.js';
 export { daemonMetrics, Metrics, type ReadSamples, type ReadValue, type Sample } from './metrics.js';
-export { type ServeParts, serve, TICK_MS } from './serve.js';
+export { openRuntimeState, RESTORE_MS_MAX, type ServeParts, serve, TICK_MS } from './serve.js';
 export { DaemonStatus, LogStatus, type RunningDaemon, type Serve, TransportStatus } from './serve-types.js';
-export type { ImageStore, Legs } from './served-log.js';
+export type { ImageStore, KeptLog, Legs } from './served-log.js';
+export { loadMappingBinding, type MappingBinding } from './state/binding.js';
+export {
+  type DecodedIdentity,
+  decodeIdentity,
+  encodeIdentity,
+  HEAD_BYTES,
+  IDENTITY_AREA_BYTES,
+  type LogIdentity,
+  STATE_VERSION,
+} from './state/format.js';
+export { RuntimeState, type RuntimeStateOptions } from './state/runtime-state.js';
+export { StateFile } from './state/state-file.js';
 export { allocateImage, openStore } from './store.js';

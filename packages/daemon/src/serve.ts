@@ -15,15 +15,25 @@ import { ExitCode } from './lifecycle/exit-codes.js';
 import type { Logger } from './logging.js';
 import type { DaemonStatus, LogStatus, RunningDaemon } from './serve-types.js';
 import type { ServedLog } from './served-log.js';
+import { askAgain } from './state/ask-again.js';
+import { RuntimeState } from './state/runtime-state.js';
 import { allocateImage, openStore } from './store.js';
 
 /** How often logs that wait for time to pass are told of it, in milliseconds. The timer runs only while one does. */
 export const TICK_MS = 100;
 
+/**
+ * How long the start waits for logs to be found again before requests are served. Their requests wait in the socket meanwhile. A log whose device is slower
+ * is unknown until then, and the kernel reconnects to it.
+ */
+export const RESTORE_MS_MAX = 1500;
+
 /** What tests and tools may exchange: faults are injected here, never in the daemon itself. */
 export interface ServeParts {
   readonly openTransport?: (options: TransportOptions) => Transport;
   readonly openStore?: (device: string) => Promise<OpenedStore>;
+  /** Opens what outlives the process. Null: nothing does, as where the default cannot be had. */
+  readonly openState?: (config: DaemonConfig, logger: Logger) => RuntimeState | null;
 }
 
 /** Starts to answer the kernel; see `Serve`. */
@@ -32,7 +42,22 @@ export async function serve(
   logger: Logger,
   parts: ServeParts = {},
 ): Promise<RunningDaemon> {
-  return new Daemon(config, logger, parts);
+  const daemon = new Daemon(config, logger, parts);
+  await daemon.start();
+  return daemon;
+}
+
+/** The runtime state, or null with a loud line: the daemon then serves as it can, and a restart costs a resync. */
+export function openRuntimeState(config: DaemonConfig, logger: Logger): RuntimeState | null {
+  try {
+    return new RuntimeState({ runtimeDir: config.runtimeDir, logger });
+  } catch (error) {
+    logger.error(
+      { err: error, runtimeDir: config.runtimeDir },
+      'NO RUNTIME STATE: after a restart of this daemon no region of a core log will be taken to be in sync, and every region of a disk log will be dirty on its device',
+    );
+    return null;
+  }
 }
 
 class Daemon implements RunningDaemon {
@@ -40,6 +65,8 @@ class Daemon implements RunningDaemon {
   readonly #logger: Logger;
   readonly #transport: Transport;
   readonly #dispatcher: Dispatcher;
+  readonly #constructs: LogConstructor;
+  readonly #state: RuntimeState | null;
   readonly #startedAt = performance.now();
   #ticking: NodeJS.Timeout | null = null;
   #end: (exitCode: number) => void = () => {};
@@ -52,25 +79,42 @@ class Daemon implements RunningDaemon {
     });
     this.#transport = this.#openTransport(config, parts);
     const transport = this.#transport;
+    this.#state = (parts.openState ?? openRuntimeState)(config, logger);
     this.#dispatcher = new Dispatcher({
       arena: transport.arena,
       send: (bytes, port) => transport.send(bytes, port),
       logger,
       onTickNeeded: () => this.#startTicking(),
+      ...(this.#state === null ? {} : { lastSeq: this.#state.lastSeq }),
     });
     const allowRegularFile = config.unsafeAcceptUserRequests;
-    this.#dispatcher.constructWith(
-      new LogConstructor({
-        dispatcher: this.#dispatcher,
-        send: (bytes, port) => transport.send(bytes, port),
-        openStore: parts.openStore ?? ((device) => openStore(device, { allowRegularFile })),
-        allocateImage,
-        findName: mirrorName,
-        lazyClear: config.lazyClear,
-        logger,
-      }),
-    );
+    this.#constructs = new LogConstructor({
+      dispatcher: this.#dispatcher,
+      send: (bytes, port) => transport.send(bytes, port),
+      openStore: parts.openStore ?? ((device) => openStore(device, { allowRegularFile })),
+      allocateImage,
+      findName: mirrorName,
+      lazyClear: config.lazyClear,
+      state: this.#state,
+      onRestored: () => this.#startTicking(),
+      logger,
+    });
+    this.#dispatcher.constructWith(this.#constructs);
+  }
+
+  /** Finds the logs again, then answers. The socket is open before: what the kernel asks meanwhile waits in it instead of failing. */
+  async start(): Promise<void> {
+    const transport = this.#transport;
+    const logger = this.#logger;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, RESTORE_MS_MAX);
+    });
+    await Promise.race([this.#constructs.restoreAll(), late]);
+    clearTimeout(timer);
     transport.start(this.#dispatcher.handle);
+    const { foundSeq } = this.#state ?? { foundSeq: null };
+    if (foundSeq !== null) askAgain(foundSeq, (bytes, port) => transport.send(bytes, port));
     logger.info(
       { transport: transport.name, port: transport.port, receiveBufferBytes: transport.receiveBufferBytes },
       'answering the kernel',
@@ -104,7 +148,9 @@ class Daemon implements RunningDaemon {
     if (waiting.length > 0) {
       this.#logger.warn(
         { reason, waiting },
-        'stopped: writes to these mirrors now wait until a daemon answers again',
+        this.#state === null
+          ? 'stopped: writes to these mirrors now wait until a daemon answers again'
+          : 'stopped: writes to these mirrors now wait until a daemon answers again, and it will find their logs as they are',
       );
     } else {
       this.#logger.info({ reason }, 'stopped: no log was in use');

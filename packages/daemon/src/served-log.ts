@@ -29,6 +29,12 @@ export interface Legs {
   close(): void;
 }
 
+/** What keeps a log's state for the process after this one. */
+export interface KeptLog {
+  /** The log is gone: there is nothing to find again. */
+  discard(): void;
+}
+
 /** Where a log's late replies go. */
 export type LateReply = (seq: number, port: number, errno: number) => void;
 
@@ -62,6 +68,7 @@ export class ServedLog {
   readonly #disk: DiskLog | null;
   readonly #store: ImageStore | null;
   readonly #legs: Legs | null;
+  readonly #kept: KeptLog | null;
   readonly #reply: LateReply;
   readonly #logger: Logger;
   readonly #findName: () => Promise<string | null>;
@@ -79,6 +86,7 @@ export class ServedLog {
     log: DirtyLog;
     store?: ImageStore;
     legs?: Legs;
+    kept?: KeptLog | null;
     reply: LateReply;
     logger: Logger;
     /** Looks the mirror's name up; asked at each RESUME. */
@@ -89,6 +97,7 @@ export class ServedLog {
     this.#disk = init.log instanceof DiskLog ? init.log : null;
     this.#store = init.store ?? null;
     this.#legs = init.legs ?? null;
+    this.#kept = init.kept ?? null;
     this.#reply = init.reply;
     this.#logger = init.logger;
     this.#findName = init.findName ?? (async () => null);
@@ -119,12 +128,47 @@ export class ServedLog {
     this.#perform(this.#effects);
   }
 
-  /** Gives the device and the legs up. I/O under way ends unheard. */
+  /** Gives the device and the legs up. I/O under way ends unheard. Kept state stays: the next process goes on with it. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#store?.close();
     this.#legs?.close();
+  }
+
+  /** Closes a log that the kernel does not have any more, and forgets its state. */
+  discard(): void {
+    this.close();
+    this.#kept?.discard();
+  }
+
+  /** Reads the image of a restored log and tells it. Resolves when the log can be asked; never rejects. */
+  restoreImage(): Promise<void> {
+    const disk = this.#disk;
+    this.#lookUpName();
+    if (!disk?.needsImage) return Promise.resolve();
+    return new Promise((resolve) => {
+      (this.#store as ImageStore).readImage(disk.image, (error) => {
+        if (error !== null) {
+          this.#logger.error(
+            { uuid: this.name.uuid, device: this.device, err: error },
+            'log device cannot be read: all of the log is written again before the next FLUSH is answered',
+          );
+        }
+        this.#effects.reset();
+        disk.imageRestored(error === null ? 0 : EIO, this.#effects);
+        this.#perform(this.#effects);
+        resolve();
+      });
+    });
+  }
+
+  /** Another log was resumed on this one's device. False while that one must not read the image yet. */
+  giveUpImage(): boolean {
+    this.#effects.reset();
+    const given = (this.#disk as DiskLog).giveUpImage(this.#effects);
+    this.#perform(this.#effects);
+    return given;
   }
 
   #perform(effects: Effects): void {
@@ -137,7 +181,7 @@ export class ServedLog {
     if (effects.write) this.#write();
     if (effects.flushLegs) this.#flushLegs();
     if (effects.readImage) this.#readImage();
-    if (effects.destroyed) this.close();
+    if (effects.destroyed) this.discard();
   }
 
   #lookUpName(): void {

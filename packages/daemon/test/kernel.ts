@@ -115,6 +115,7 @@ export class Kernel {
   static async start(
     devices: Record<string, MemoryDevice> = {},
     config: Partial<DaemonConfig> = {},
+    options: { openState?: ServeParts['openState']; firstSeq?: number } = {},
   ): Promise<Kernel> {
     const replies = new Map<number, Reply>();
     const lines: Record<string, unknown>[] = [];
@@ -131,6 +132,7 @@ export class Kernel {
         });
         return transport;
       },
+      openState: options.openState ?? (() => null),
       openStore: async (path) => {
         const device = devices[path];
         if (device === undefined) throw Object.assign(new Error(`no log device ${path}`), { errno: 2 });
@@ -138,7 +140,9 @@ export class Kernel {
       },
     };
     const daemon = await serve({ ...CONFIG, ...config }, logger, parts);
-    return new Kernel(daemon, transport as LoopbackTransport, replies, lines);
+    const kernel = new Kernel(daemon, transport as LoopbackTransport, replies, lines);
+    kernel.#seq = options.firstSeq ?? 1;
+    return kernel;
   }
 
   /** Sends a frame as it is. */

@@ -1,50 +1,30 @@
 import { RegionBitmap } from '@dmlog/bitmap';
 import { Errno, type FrameView, REGIONS_PER_REQUEST_MAX, RequestType } from '@dmlog/protocol';
+import type { DirtyLog, LogState, LogSummary } from './dirty-log.js';
 import { type Effects, ReplyKind } from './effects.js';
+import {
+  bodyBytes,
+  heapBitmap,
+  KeptState,
+  keepOnly,
+  type LogMemory,
+  type MemoryHome,
+  readRecord,
+  type Section,
+} from './log-memory.js';
 import type { LogParameters } from './parameters.js';
 
-/** Where a log stands in the exchange of tables. */
-export type LogState =
-  /** Made by CTR, never resumed: the inactive table's log. */
-  | 'constructed'
-  /** RESUME was asked and waits for the image. */
-  | 'resuming'
-  /** The live table's log. */
-  | 'live'
-  /** The live table's log, its device suspended. */
-  | 'suspended'
-  /** DTR was asked. Every further request is unknown. */
-  | 'destroyed';
+/** States as a record of runtime state numbers them. Append only: a newer daemon reads what an older one left. */
+const KEPT_STATES: readonly LogState[] = ['constructed', 'resuming', 'live', 'suspended', 'destroyed'];
 
-/** What an operator sees of a log. */
-export interface LogSummary {
-  readonly type: string;
-  readonly state: LogState;
-  readonly regionSizeSectors: number;
-  readonly regionCount: number;
-  readonly inSyncCount: number;
-  /** Regions that are not clean: marked, held by lazy clear, or out of sync. */
-  readonly dirtyCount: number;
-  /** The region handed out for recovery, or null. */
-  readonly recovering: number | null;
-  /** `A` alive, `D` log device failed, `F` its flush failed; null without a log device. */
-  readonly deviceStatus: 'A' | 'D' | 'F' | null;
-}
+/** Values of the record that every log keeps, see log-memory.ts. */
+const KEPT = { state: 0, flags: 1, lease: 2, searchFrom: 3 } as const;
 
-/** What every log type offers to the daemon. All calls are synchronous and pure: they change the log and fill `effects`. */
-export interface DirtyLog {
-  readonly parameters: LogParameters;
-  readonly state: LogState;
-  /** True while something waits for time to pass: call `tick` a few times a second. */
-  readonly needsTick: boolean;
-  /** Serves a request of any type but CTR. `port` is kept for late replies only. */
-  request(view: FrameView, port: number, effects: Effects): void;
-  /** `nowMs` is a monotonic clock in milliseconds with any origin. */
-  tick(nowMs: number, effects: Effects): void;
-  summary(): LogSummary;
-  /** Throws when a numbered invariant does not hold. For tests and the simulator. */
-  checkInvariants(): void;
-}
+/** What is kept for "no lease": no region has this number. */
+const NO_LEASE = 0xffff_ffff;
+
+/** Bitmaps of every log in its memory, by index; a log type's own follow. */
+export const CORE_SECTIONS = { inSync: 0, clean: 1, count: 2 } as const;
 
 /** What stands for the bitmaps of a log that was not resumed. */
 const NOTHING = new RegionBitmap(0);
@@ -75,13 +55,18 @@ export class CoreLog implements DirtyLog {
   readonly #beginsInSync: boolean;
   /** Regions of the request being served. */
   readonly #regions = new Float64Array(REGIONS_PER_REQUEST_MAX);
+  readonly #home: MemoryHome | null;
+  /** The state that a later process finds; null while there is none, or for a log without a home. */
+  #kept: KeptState | null = null;
 
   /**
    * @param reconnected the kernel already uses this log and its state is gone: nothing is believed to be in sync, whatever
    *   the arguments say (design rule 10).
+   * @param home where the log's state is kept for the process that comes after this one. Null: nowhere.
    */
-  constructor(parameters: LogParameters, reconnected = false) {
+  constructor(parameters: LogParameters, reconnected = false, home: MemoryHome | null = null) {
     this.parameters = parameters;
+    this.#home = home;
     this.regionCount = parameters.regionCount;
     this.#beginsInSync = parameters.kind === 'core' && parameters.syncMode === 'nosync' && !reconnected;
   }
@@ -139,6 +124,31 @@ export class CoreLog implements DirtyLog {
 
   tick(_nowMs: number, _effects: Effects): void {}
 
+  /**
+   * Takes over what a process that died left of this very log, before any request. Safe to be cut short by the next death, at any instruction. A log
+   * that was not resumed yet stays constructed. Returns null, or why the state cannot be believed: the log must then be thrown away.
+   */
+  restore(memory: LogMemory): string | null {
+    const record = readRecord(memory.control);
+    if (record === null) return 'its record is damaged';
+    const values = record.subarray(1);
+    const state = KEPT_STATES[values[KEPT.state] as number];
+    if (state === 'constructed' || state === 'resuming') return null;
+    if (state !== 'live' && state !== 'suspended') return 'its record makes no sense';
+    const sections = this.sections();
+    if (memory.body.byteLength !== bodyBytes(sections)) return 'it was cut, or belongs to another geometry';
+    const kept = new KeptState(memory, sections);
+    if (!kept.isWhole(CORE_SECTIONS.inSync)) return 'the record of what is in sync is damaged';
+    this.#kept = kept;
+    this.#state = state;
+    this.#searchFrom = Math.min(values[KEPT.searchFrom] as number, this.regionCount);
+    const lease = values[KEPT.lease] as number;
+    this.adoptKept(kept, values[KEPT.flags] as number);
+    this.#lease = lease < this.regionCount && !this.inSync.get(lease) ? lease : -1;
+    this.commit();
+    return null;
+  }
+
   summary(): LogSummary {
     return {
       type: this.parameters.typeName,
@@ -172,9 +182,62 @@ export class CoreLog implements DirtyLog {
   }
 
   /** Memory that grows with the region count is taken here, at the first RESUME: CTR costs the same for any number of regions. */
-  protected allocate(): void {
-    this.inSync = new RegionBitmap(this.regionCount, { searchOnes: false });
-    this.clean = new RegionBitmap(this.regionCount, { searchOnes: false, searchZeros: false });
+  #allocate(): void {
+    const sections = this.sections();
+    const memory = this.#home?.(bodyBytes(sections)) ?? null;
+    if (memory === null) {
+      this.takeBitmaps((index) => heapBitmap(sections[index] as Section));
+      return;
+    }
+    const kept = new KeptState(memory, sections);
+    kept.sealAfresh();
+    this.takeBitmaps((index) => kept.bitmap(index));
+    this.#kept = kept;
+  }
+
+  /** Makes what the fields say the state that a later process finds. Before any reply that rests on it leaves; bitmaps need no commit. */
+  protected commit(): void {
+    const kept = this.#kept;
+    if (kept === null) return;
+    kept.values[KEPT.state] = KEPT_STATES.indexOf(this.keptState);
+    kept.values[KEPT.flags] = this.keptFlags;
+    kept.values[KEPT.lease] = this.#lease < 0 ? NO_LEASE : this.#lease;
+    kept.values[KEPT.searchFrom] = this.#searchFrom;
+    kept.commit();
+  }
+
+  // What a log type keeps for the process after this one, besides lease and search.
+
+  /** The bitmaps of {@link takeBitmaps}, in its order. */
+  protected sections(): Section[] {
+    const bits = this.regionCount;
+    return [
+      { bits, searchZeros: true, searchOnes: false },
+      { bits, searchZeros: false, searchOnes: false },
+    ];
+  }
+
+  protected takeBitmaps(take: (index: number) => RegionBitmap): void {
+    this.inSync = take(CORE_SECTIONS.inSync);
+    this.clean = take(CORE_SECTIONS.clean);
+  }
+
+  /**
+   * Takes the bitmaps over and makes them consistent: the process may have died between two bits that belong together. Every bit is changed on its
+   * own, so that the next death may come at any time. A damaged bitmap begins empty: nothing is clean then, which is always safe.
+   */
+  protected adoptKept(kept: KeptState, _flags: number): void {
+    this.takeBitmaps((index) => kept.bitmap(index, !kept.isWhole(index)));
+    keepOnly(this.clean, this.inSync);
+  }
+
+  /** The state as a later process should find it. */
+  protected get keptState(): LogState {
+    return this.#state;
+  }
+
+  protected get keptFlags(): number {
+    return 0;
   }
 
   // What a log with a medium adds. The core log has nothing to wait for.
@@ -217,11 +280,19 @@ export class CoreLog implements DirtyLog {
 
   protected becomeResuming(): void {
     this.#state = 'resuming';
+    this.commit();
   }
 
   protected becomeLive(): void {
     this.#state = 'live';
     this.#searchFrom = 0;
+    this.commit();
+  }
+
+  protected becomeSuspended(): void {
+    this.#state = 'suspended';
+    this.#lease = -1;
+    this.commit();
   }
 
   /**
@@ -320,6 +391,7 @@ export class CoreLog implements DirtyLog {
     if (this.#lease < 0 && this.#state === 'live' && this.#searchFrom < this.regionCount) {
       this.#lease = this.inSync.nextZero(this.#searchFrom);
       this.#searchFrom = this.#lease < 0 ? this.regionCount : this.#lease + 1;
+      this.commit();
     }
     // A repeated question gets the same region: the kernel recovers one at a time, so it lost the first answer.
     if (this.#lease < 0) effects.pair(0, 0);
@@ -329,7 +401,8 @@ export class CoreLog implements DirtyLog {
   #setRegionSync(view: FrameView, effects: Effects): void {
     const region = view.region(0);
     if (!(region < this.regionCount)) return effects.fail(Errno.EINVAL);
-    if (region === this.#lease) this.#lease = -1;
+    const wasLeased = region === this.#lease;
+    if (wasLeased) this.#lease = -1;
     if (view.inSync()) {
       this.inSync.set(region);
     } else {
@@ -337,6 +410,8 @@ export class CoreLog implements DirtyLog {
       this.onMarked(region);
       if (this.clean.clear(region)) this.onDirtied(region);
     }
+    // After the bit: a lease that is kept too long is offered again, one that is forgotten too early is not.
+    if (wasLeased) this.commit();
     effects.ack();
   }
 
@@ -349,12 +424,10 @@ export class CoreLog implements DirtyLog {
       case RequestType.PRESUSPEND:
         // The kernel has stopped recovery; what was handed out will not come back.
         this.#lease = -1;
+        this.commit();
         return effects.ack();
       case RequestType.POSTSUSPEND:
-        this.#lease = -1;
-        if (this.#state !== 'live') return effects.ack();
-        this.#state = 'suspended';
-        return this.onSuspended(view, port, effects);
+        return this.#postsuspend(view, port, effects);
       case RequestType.DTR:
         this.#state = 'destroyed';
         effects.destroyed = true;
@@ -373,6 +446,14 @@ export class CoreLog implements DirtyLog {
     }
   }
 
+  #postsuspend(view: FrameView, port: number, effects: Effects): void {
+    this.#lease = -1;
+    if (this.#state !== 'live') return effects.ack();
+    this.#state = 'suspended';
+    this.onSuspended(view, port, effects);
+    this.commit();
+  }
+
   #resume(view: FrameView, port: number, effects: Effects): void {
     // RESUME of a live log is a repetition, or follows a reconnect: the kernel goes on in the middle of its work, and so does the log.
     if (this.#state === 'live') return effects.ack();
@@ -380,7 +461,7 @@ export class CoreLog implements DirtyLog {
       this.becomeLive();
       return effects.ack();
     }
-    if (this.#state === 'constructed') this.allocate();
+    if (this.#state === 'constructed') this.#allocate();
     this.onFirstResume(view, port, effects);
   }
 }

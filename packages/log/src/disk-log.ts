@@ -1,9 +1,11 @@
-import { BlockSet, bitmapBytes } from '@dmlog/bitmap';
+import { BlockSet, bitmapBytes, RegionBitmap } from '@dmlog/bitmap';
 import { Errno, type FrameView } from '@dmlog/protocol';
-import { CoreLog, type LogSummary } from './core-log.js';
+import { CORE_SECTIONS, CoreLog } from './core-log.js';
+import type { LogState, LogSummary } from './dirty-log.js';
 import { type Effects, ReplyKind, Waiters } from './effects.js';
 import { adoptBits, adoptHeader, BITMAP_OFFSET, collectDifferences, imageBytes } from './image.js';
 import { LazyClears } from './lazy-clears.js';
+import type { KeptState, MemoryHome, Section } from './log-memory.js';
 import type { LogParameters } from './parameters.js';
 
 /** How lazy clears behave; {@link LAZY_CLEAR_DEFAULT}. */
@@ -25,6 +27,17 @@ export const SUSPEND_FLUSH_MS_MAX = 5000;
 /** Blocks of clears in one write: a FLUSH that arrives meanwhile waits for it. */
 export const CLEAR_BLOCKS_PER_WRITE_MAX = 256;
 
+/** Flags of the kept record. Append only. */
+const KEPT_MARKS_UNKNOWN = 1;
+const KEPT_REFUSED = 2;
+
+/** Bitmaps of the log's memory that follow the core log's. `unsure` has a bit per block of the image. */
+const SECTIONS = {
+  young: CORE_SECTIONS.count,
+  old: CORE_SECTIONS.count + 1,
+  unsure: CORE_SECTIONS.count + 2,
+} as const;
+
 /** Runs of such blocks in one write: as many as a store writes at once, so that the FLUSH waits for one latency of the device. */
 export const CLEAR_RUNS_PER_WRITE_MAX = 16;
 
@@ -39,6 +52,8 @@ export interface DiskLogInit {
   readonly lazyClear?: LazyClearOptions;
   /** The kernel already uses this log (a reconnect): the image is believed, whatever `sync` or `nosync` say. */
   readonly reconnected?: boolean;
+  /** Where the state is kept for the process after this one. Default: nowhere. */
+  readonly home?: MemoryHome | null;
 }
 
 /**
@@ -62,7 +77,7 @@ export class DiskLog extends CoreLog {
   runCount = 0;
 
   readonly #deviceNumber: string;
-  #lazy = new LazyClears(0);
+  #lazy = new LazyClears(new RegionBitmap(0), new RegionBitmap(0));
   #lazyOptions: LazyClearOptions;
   /** Blocks with marks (or a header) that the medium does not have. */
   readonly #must: BlockSet;
@@ -70,6 +85,11 @@ export class DiskLog extends CoreLog {
   readonly #may: BlockSet;
   /** Blocks of the write under way. */
   readonly #writing: BlockSet;
+  /**
+   * Blocks given to the device whose write has not ended well: nobody can tell what the medium has of them. In kept memory, because a restarted daemon must
+   * write them again before it answers a FLUSH. Empty before RESUME.
+   */
+  #unsure = new RegionBitmap(0);
   #writeUnderWay = false;
   /** The write under way covers marks, not only clears. */
   #writingMarks = false;
@@ -104,7 +124,7 @@ export class DiskLog extends CoreLog {
   #drainWriteFailed = false;
 
   constructor(init: DiskLogInit) {
-    super(init.parameters, init.reconnected ?? false);
+    super(init.parameters, init.reconnected ?? false, init.home ?? null);
     const bytes = imageBytes(this.regionCount, init.blockBytes);
     if (init.image.byteLength < bytes) {
       throw new RangeError(
@@ -140,9 +160,40 @@ export class DiskLog extends CoreLog {
     return { ...super.summary(), deviceStatus: this.#deviceStatus };
   }
 
-  protected override allocate(): void {
-    super.allocate();
-    this.#lazy = new LazyClears(this.regionCount);
+  protected override sections(): Section[] {
+    const lazy = { bits: this.regionCount, searchZeros: false, searchOnes: true };
+    const unsure = { bits: this.#must.blockCount, searchZeros: false, searchOnes: true };
+    return [...super.sections(), lazy, lazy, unsure];
+  }
+
+  protected override takeBitmaps(take: (index: number) => RegionBitmap): void {
+    super.takeBitmaps(take);
+    this.#unsure = take(SECTIONS.unsure);
+    this.#lazy = new LazyClears(take(SECTIONS.young), take(SECTIONS.old));
+  }
+
+  protected override adoptKept(kept: KeptState, flags: number): void {
+    // Before the bitmaps are taken, which seals damaged ones as empty ones.
+    const lostBlocks = !kept.isWhole(SECTIONS.unsure);
+    const lostMarks = [CORE_SECTIONS.clean, SECTIONS.young, SECTIONS.old].some(
+      (index) => !kept.isWhole(index),
+    );
+    super.adoptKept(kept, flags);
+    if (lostBlocks) this.#unsure.fill(true);
+    // What is neither clean nor known to be held would count as marked for ever.
+    this.#marksUnknown = lostMarks || (flags & KEPT_MARKS_UNKNOWN) !== 0;
+    this.#refused = (flags & KEPT_REFUSED) !== 0;
+    if (this.#refused) this.#deviceStatus = 'D';
+    this.#lazy.keepOnly(this.inSync, this.clean);
+  }
+
+  /** Until POSTSUSPEND is answered the image is ours, and whoever comes after us has to finish what it waits for. */
+  protected override get keptState(): LogState {
+    return this.#draining ? 'live' : this.state;
+  }
+
+  protected override get keptFlags(): number {
+    return (this.#marksUnknown ? KEPT_MARKS_UNKNOWN : 0) | (this.#refused ? KEPT_REFUSED : 0);
   }
 
   // Requests
@@ -163,6 +214,8 @@ export class DiskLog extends CoreLog {
 
   protected override onFlush(view: FrameView, port: number, effects: Effects): void {
     if (this.#refused) return effects.fail(Errno.EIO);
+    // Of a suspended mirror, and so without marks: there is nothing to wait for, and the image may be another log's.
+    if (this.#imageGivenUp) return effects.ack();
     const covered = this.#must.size === 0;
     if (covered && !(this.#writeUnderWay && this.#writingMarks)) return effects.ack();
     const waiters = covered ? this.#waitCurrent : this.#waitNext;
@@ -219,6 +272,7 @@ export class DiskLog extends CoreLog {
       this.#adoptUnreadable();
       this.#deviceStatus = 'D';
     }
+    this.commit();
     if (this.#must.size === 0) {
       this.#waitResume.answer(errno, effects.late);
       return null;
@@ -226,6 +280,41 @@ export class DiskLog extends CoreLog {
     this.#waitNext.take(this.#waitResume);
     this.#startWrite(effects);
     return null;
+  }
+
+  /** After {@link restore}: whether the image has to be read into `image` and {@link imageRestored} called, before any request. */
+  get needsImage(): boolean {
+    return (this.state === 'live' || this.state === 'suspended') && !this.#refused;
+  }
+
+  /**
+   * The image was read for a restored log. The medium says itself what it has, but not of the blocks whose write was under way when the last daemon
+   * died: a volatile cache may have answered for it. Those are written again, and so is what was marked since.
+   */
+  imageRestored(errno: number, effects: Effects): void {
+    if (errno !== 0) {
+      this.#distrustMedium();
+      this.#deviceStatus = 'D';
+    } else {
+      this.#headerLast = adoptHeader(this.image, this.regionCount);
+      if (this.#headerLast) this.#must.add(0);
+      collectDifferences(this.image, this.clean.bytes, this.blockBytes, this.#must);
+    }
+    for (let block = this.#unsure.nextOne(0); block >= 0; block = this.#unsure.nextOne(block + 1)) {
+      this.#must.add(block);
+    }
+    this.#startWrite(effects);
+  }
+
+  /**
+   * Another log of this uuid was resumed, so this one's mirror is suspended, whatever we were told: the image is not ours any more. False while a write is
+   * under way: nobody may read the image before it has ended.
+   */
+  giveUpImage(effects: Effects): boolean {
+    if (this.#writeUnderWay) return false;
+    if (this.#draining) this.#endDrain(effects);
+    this.becomeSuspended();
+    return true;
   }
 
   /** The image must not even be read: another log uses the device. As with a refused image, nothing is in sync and nothing is written. */
@@ -241,6 +330,9 @@ export class DiskLog extends CoreLog {
     this.#writeUnderWay = false;
     if (errno === 0) {
       this.#headerLast = false;
+      for (let block = this.#writing.next(0); block >= 0; block = this.#writing.next(block + 1)) {
+        this.#unsure.clear(block);
+      }
     } else {
       this.#deviceStatus = 'D';
       for (let block = this.#writing.next(0); block >= 0; block = this.#writing.next(block + 1)) {
@@ -262,8 +354,10 @@ export class DiskLog extends CoreLog {
   legsFlushed(flushed: boolean, effects: Effects): void {
     this.#lazy.releasing = false;
     if (flushed) {
-      for (let region = this.#lazy.takeOld(0); region >= 0; region = this.#lazy.takeOld(region + 1)) {
+      for (let region = this.#lazy.nextOld(0); region >= 0; region = this.#lazy.nextOld(region + 1)) {
+        // In this order: a process that dies between the two leaves a clean region that is held, which is put right at the next start.
         this.clean.set(region);
+        this.#lazy.release(region);
         if (!this.#shadowClean(region)) this.#may.add(this.#blockOf(region));
       }
       if (this.#drainFlushing && this.#marksUnknown) this.#believeInSync();
@@ -338,11 +432,15 @@ export class DiskLog extends CoreLog {
 
   /** What is on the device is unknown: everything is out of sync, and every block has to be written. */
   #adoptUnreadable(): void {
+    this.#distrustMedium();
+    this.clean.fill(false);
+    this.inSync.fill(false);
+  }
+
+  #distrustMedium(): void {
     this.image.fill(0);
     this.#headerLast = adoptHeader(this.image, this.regionCount);
     this.image.fill(0xff, BITMAP_OFFSET, BITMAP_OFFSET + bitmapBytes(this.regionCount));
-    this.clean.fill(false);
-    this.inSync.fill(false);
     this.#must.addAll();
   }
 
@@ -366,7 +464,7 @@ export class DiskLog extends CoreLog {
 
   /** Begins a write of all that must be written, unless one is under way: then its end begins it. */
   #startWrite(effects: Effects): void {
-    if (this.#writeUnderWay || this.#refused || this.#must.size === 0) return;
+    if (this.#writeUnderWay || this.#refused || this.#must.size === 0 || this.#imageGivenUp) return;
     const first = this.#headerLast && this.#must.size > 1 ? 1 : 0;
     if (first === 0) this.#waitCurrent.take(this.#waitNext);
     this.#writingMarks = false;
@@ -400,6 +498,7 @@ export class DiskLog extends CoreLog {
   #stage(block: number): void {
     // A block of clears may hold marks too: they are written with it, and flushes that cover them wait for this write.
     if (this.#must.remove(block)) this.#writingMarks = true;
+    this.#unsure.set(block);
     const from = Math.max(BITMAP_OFFSET, block * this.blockBytes);
     const to = Math.min((block + 1) * this.blockBytes, BITMAP_OFFSET + this.clean.bytes.byteLength);
     this.image.set(this.clean.bytes.subarray(from - BITMAP_OFFSET, to - BITMAP_OFFSET), from);
@@ -437,9 +536,11 @@ export class DiskLog extends CoreLog {
 
   /** The mirror is suspended and the legs were flushed since: whatever is in sync is clean, whoever marked it. */
   #believeInSync(): void {
-    this.#marksUnknown = false;
     this.clean.copyFrom(this.inSync);
     collectDifferences(this.image, this.clean.bytes, this.blockBytes, this.#may);
+    // Last: whoever finds the copy half done must do it again.
+    this.#marksUnknown = false;
+    this.commit();
   }
 
   /** Suspended: everything cleared is released and written, then POSTSUSPEND is answered. */
@@ -466,6 +567,7 @@ export class DiskLog extends CoreLog {
 
   #endDrain(effects: Effects): void {
     this.#draining = false;
+    this.commit();
     this.#waitSuspend.answer(0, effects.late);
   }
 }

@@ -18,7 +18,8 @@
  * @packageDocumentation
  */
 
-export { CoreLog, type DirtyLog, type LogState, type LogSummary } from './core-log.js';
+export { CORE_SECTIONS, CoreLog } from './core-log.js';
+export type { DirtyLog, LogState, LogSummary } from './dirty-log.js';
 export {
   CLEAR_BLOCKS_PER_WRITE_MAX,
   CLEAR_RUNS_PER_WRITE_MAX,
@@ -44,6 +45,18 @@ export {
   writeHeader,
 } from './image.js';
 export {
+  bodyBytes,
+  CONTROL_BYTES,
+  freshControl,
+  KeptState,
+  type LogMemory,
+  type MemoryHome,
+  RECORD_VALUES,
+  readRecord,
+  SECTIONS_MAX,
+  type Section,
+} from './log-memory.js';
+export {
   ConstructorError,
   type ConstructorOptions,
   type LogParameters,
@@ -53,3 +66,4 @@ export {
   type SyncMode,
 } from './parameters.js';
 export { LOGS_MAX, type LogName, LogRegistry } from './registry.js';
+export { isWhole, SealedBitmap } from './sealed-bitmap.js';

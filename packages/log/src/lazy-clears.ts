@@ -1,4 +1,4 @@
-import { RegionBitmap } from '@dmlog/bitmap';
+import type { RegionBitmap } from '@dmlog/bitmap';
 
 /**
  * Regions that the kernel has cleared and the log still keeps dirty (design rule 4).
@@ -16,9 +16,14 @@ export class LazyClears {
   /** A flush of the legs is under way, on behalf of `old`. */
   releasing = false;
 
-  constructor(regionCount: number) {
-    this.#young = new RegionBitmap(regionCount, { searchZeros: false });
-    this.#old = new RegionBitmap(regionCount, { searchZeros: false });
+  /** The two bitmaps need `searchOnes`. What they hold is taken over: whatever was held is young again. */
+  constructor(young: RegionBitmap, old: RegionBitmap) {
+    this.#young = young;
+    this.#old = old;
+    for (let r = old.nextOne(0); r >= 0; r = old.nextOne(r + 1)) {
+      young.set(r);
+      old.clear(r);
+    }
   }
 
   /** Regions held, in both generations. */
@@ -36,9 +41,10 @@ export class LazyClears {
 
   /** The region was cleared just now. Its time begins anew, unless it already waits for the flush under way, which covers it. */
   add(region: number): void {
-    if (!this.releasing) this.#old.clear(region);
-    else if (this.#old.get(region)) return;
+    if (this.releasing && this.#old.get(region)) return;
+    // In this order: a process that dies between the two leaves it in both, which is put right at the next start.
     this.#young.set(region);
+    if (!this.releasing) this.#old.clear(region);
   }
 
   /** The region was marked again, or is no longer in sync: it is not to be released. */
@@ -54,11 +60,21 @@ export class LazyClears {
     this.#young = empty;
   }
 
-  /** Takes the next old region out, or returns −1. */
-  takeOld(from: number): number {
-    const region = this.#old.nextOne(from);
-    if (region >= 0) this.#old.clear(region);
-    return region;
+  /** The next old region at or after `from`, or −1. */
+  nextOld(from: number): number {
+    return this.#old.nextOne(from);
+  }
+
+  /** An old region is no longer held. */
+  release(region: number): void {
+    this.#old.clear(region);
+  }
+
+  /** Holds only what is in sync and not clean: anything else is held by mistake. */
+  keepOnly(inSync: RegionBitmap, clean: RegionBitmap): void {
+    for (let r = this.#young.nextOne(0); r >= 0; r = this.#young.nextOne(r + 1)) {
+      if (clean.get(r) || !inSync.get(r)) this.#young.clear(r);
+    }
   }
 
   /** Throws when an invariant of this class does not hold. For tests; costs as much as the bitmaps are large. */

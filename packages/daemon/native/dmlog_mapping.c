@@ -1,0 +1,72 @@
+/*
+ * A file's bytes as memory: map(fd, bytes) -> ArrayBuffer, shared with the file (MAP_SHARED).
+ *
+ * What is written there is in the file at once and outlives the process, because the memory belongs to the file and not to the process. Space
+ * is taken first: a page that a full file system cannot supply would end the process by SIGBUS at its first touch, long after
+ * the only moment at which somebody could do without it.
+ *
+ * No policy lives here, no globals: it may be loaded into any number of threads. Plain Node-API 8: one binary serves Node 20 and later.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#define NAPI_VERSION 8
+
+#include <errno.h>
+#include <fcntl.h>
+#include <node_api.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <uv.h>
+
+/* ArrayBuffers are limited by the engine well above this, file offsets too: 2^32 - 1 regions need below 3 GiB. */
+#define MAP_BYTES_MAX 8589934592.0
+
+static napi_value throw_errno(napi_env env, const char *call, int error_number) {
+  char code[32], text[160];
+  snprintf(code, sizeof code, "%s", uv_err_name(-error_number));
+  snprintf(text, sizeof text, "%s: %s", call, uv_strerror(-error_number));
+  napi_throw_error(env, code, text);
+  return NULL;
+}
+
+static void on_collected(napi_env env, void *memory, void *hint) {
+  (void)env;
+  munmap(memory, (size_t)(uintptr_t)hint);
+}
+
+/* map(fd, bytes): the file is made `bytes` long if it is shorter. The caller may close fd at once. */
+static napi_value mapping_map(napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value argv[2], result;
+  int32_t fd;
+  double wanted;
+  if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 2 ||
+      napi_get_value_int32(env, argv[0], &fd) != napi_ok || napi_get_value_double(env, argv[1], &wanted) != napi_ok ||
+      !(wanted >= 1 && wanted <= MAP_BYTES_MAX) || wanted != (double)(uint64_t)wanted) {
+    napi_throw_type_error(env, "ERR_INVALID_ARG_VALUE", "map(fd, bytes): a descriptor and a size from 1 byte to 8 GiB");
+    return NULL;
+  }
+  const size_t bytes = (size_t)wanted;
+  const int refused = posix_fallocate(fd, 0, (off_t)bytes);
+  if (refused != 0) return throw_errno(env, "posix_fallocate", refused);
+  void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (memory == MAP_FAILED) return throw_errno(env, "mmap", errno);
+  /* A child, should there ever be one, has no business with the state. */
+  madvise(memory, bytes, MADV_DONTFORK);
+  if (napi_create_external_arraybuffer(env, memory, bytes, on_collected, (void *)(uintptr_t)bytes, &result) != napi_ok) {
+    munmap(memory, bytes);
+    return throw_errno(env, "napi_create_external_arraybuffer", ENOTSUP);
+  }
+  return result;
+}
+
+NAPI_MODULE_INIT() {
+  napi_value function;
+  if (napi_create_function(env, "map", NAPI_AUTO_LENGTH, mapping_map, NULL, &function) != napi_ok ||
+      napi_set_named_property(env, exports, "map", function) != napi_ok) {
+    return NULL;
+  }
+  return exports;
+}
