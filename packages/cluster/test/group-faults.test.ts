@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { SimulatedNetwork, type SimulatedNetworkInit, TAME_NETWORK } from '../src/group/index.js';
-import { eventsOf, texts } from './group-compliance.js';
+import { eventsOf, texts } from './group-participants.js';
 import { randomFrom } from './group-random.js';
 import { encodeText, type RecordedEvent, Recorder } from './group-recorder.js';
 

@@ -35,7 +35,9 @@ function decodeText(bytes: Uint8Array): { text: string; intact: boolean } {
   let end = bytes.indexOf(FILLER);
   if (end < 0) end = bytes.length;
   const text = String.fromCharCode(...bytes.subarray(0, end));
-  return { text, intact: bytes.subarray(end).every((byte) => byte === FILLER) };
+  let intact = true;
+  for (let index = end; index < bytes.length; index++) intact &&= bytes[index] === FILLER;
+  return { text, intact };
 }
 
 const numbers = ({ nodeId, pid }: { nodeId: number; pid: number }) => `${nodeId}.${pid}`;
@@ -53,8 +55,9 @@ export class Recorder {
     this.#note = note;
     this.handlers = {
       deliver: (sender, bytes) => {
-        note({ kind: 'message', from: numbers(sender), bytes: bytes.length, ...decodeText(bytes) });
-        this.#react(this.#upon.get(decodeText(bytes).text));
+        const decoded = decodeText(bytes);
+        note({ kind: 'message', from: numbers(sender), bytes: bytes.length, ...decoded });
+        this.#react(this.#upon.get(decoded.text));
       },
       confchg: (members, left, joined) =>
         note({

@@ -1,5 +1,6 @@
 import { SimulatedNetwork, type SimulationChances, TAME_NETWORK, WILD_NETWORK } from '../src/group/index.js';
-import { describeOrderedGroup, type Participant, type TestCluster } from './group-compliance.js';
+import { describeOrderedGroup } from './group-compliance.js';
+import type { Participant, TestCluster } from './group-participants.js';
 import { randomFrom } from './group-random.js';
 import { type RecordedEvent, Recorder } from './group-recorder.js';
 

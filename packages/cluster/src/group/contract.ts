@@ -52,7 +52,9 @@ export interface RingId {
  * Events of one group, delivered one after the other in the agreed order, never from inside a call of the group's own methods.
  *
  * At a join: a {@link confchg} with this process in `joined` comes first, then {@link ring}, then messages. At a change of the ring: `confchg` with those who
- * left (if any), `confchg` with those who joined (if any), `ring`; no message in between. A ring is announced with its quorum, before its first message.
+ * left (if any; seldom several of them, with different reasons), `confchg` with those who joined (if any), `ring`; no message in between. The same
+ * (node, pid) may be in both: it, or this process, was away. A ring is announced with its quorum, before its first message. A new ring may have the
+ * same nodes and members as the one before. A process' own departure is not shown to it.
  * An exception in a handler is a bug of the application and ends the process' group membership: it is reported by `died`.
  */
 export interface GroupHandlers {
@@ -80,14 +82,18 @@ export interface OrderedGroup {
   /**
    * Gives one message to the order; `bytes` is copied. False: the bounded queue of messages on their way is full, nothing was taken; wait for
    * `drain`. Messages of one sender keep their order. A message accepted while the ring changes may be delivered in a later ring, to all or to some
-   * of its members, or (this process being cut off) to this side only. Throws for a message that is too large.
+   * of its members, or (this process being cut off) to this side only; to this process in any case, while it lives and has not left.
+   * Throws a RangeError for a message that is too large, and an error after `leave`, `close` or `died`.
    */
   send(bytes: Uint8Array): boolean;
-  /** Resolves after the group was left: no event follows it. */
+  /** Resolves after the group was left, with its place in the order after all that was sent before, or when the engine is gone: no event follows it. */
   leave(): Promise<void>;
   /** Ends without leaving, as a dying process does: others see PROCDOWN. No event follows. Safe at any time, twice too. */
   close(): void;
 }
 
-/** Joins the group `name` (1 to 127 printable ASCII characters). Rejects with an error that says what to do when it cannot. */
+/**
+ * Joins the group `name` (1 to 127 printable ASCII characters). No event comes before the promise is fulfilled. Rejects with an error that says what
+ * to do when it cannot.
+ */
 export type JoinGroup = (name: string, handlers: GroupHandlers) => Promise<OrderedGroup>;
