@@ -19,6 +19,7 @@
  *
  * @packageDocumentation
  */
+export { crc32 } from './crc32.js';
 export { BlockSet } from './block-set.js';
 export { BitmapFormatError, BitmapGeometryError, BitmapSearchError, RegionRangeError } from './errors.js';
 export { type DeserializeOptions, RegionBitmap, type RegionBitmapOptions } from './region-bitmap.js';

@@ -1,0 +1,36 @@
+import { RegionBitmap } from '@dmlog/bitmap';
+import { bootIdWords, type Entry, EntryType, runEntries } from './entries.js';
+import type { ReplicatedState } from './state.js';
+
+/**
+ * What a member brings along when its own history ends and another goes on (design rule 22): the marks of its own kernel, `held` among them; every region that this
+ * history doubts, `recovering` (handed to its kernel) among them; and the marks of all other nodes that it knows of.
+ */
+export function bringAlong(
+  state: ReplicatedState,
+  self: { readonly nodeId: number; readonly bootId: string },
+  held: RegionBitmap,
+  recovering: readonly number[],
+): Entry[] {
+  const marks = new RegionBitmap(state.regionCount);
+  marks.copyFrom(held);
+  const mine = state.nodes.get(self.nodeId);
+  if (mine !== undefined) marks.or(mine.marks);
+  const doubts = new RegionBitmap(state.regionCount);
+  doubts.fill(true);
+  doubts.andNot(state.inSync);
+  doubts.or(state.stale);
+  for (const region of recovering) doubts.set(region);
+  const head = bootIdWords(self.bootId);
+  const entries = [
+    ...runEntries(EntryType.BROUGHT_MARKS, marks, head),
+    ...runEntries(EntryType.BROUGHT_DOUBTS, doubts, head),
+  ];
+  for (const node of state.nodes.values()) {
+    if (node.nodeId === self.nodeId) continue;
+    const others = new RegionBitmap(state.regionCount);
+    others.copyFrom(node.marks);
+    entries.push(...runEntries(EntryType.BROUGHT_OTHERS, others, [node.nodeId, ...bootIdWords(node.bootId)]));
+  }
+  return entries;
+}

@@ -1,0 +1,124 @@
+import { type GroupMember, LeaveReason, type RingId } from './group/contract.js';
+import type { Geometry, Hello, StateIdentity } from './messages.js';
+import { Presence, type ReplicatedState } from './state.js';
+
+/** A hello and who sent it. Kept in the order of their delivery. */
+export interface Introduced {
+  readonly hello: Hello;
+  readonly nonce: number;
+}
+
+export type Introductions = ReadonlyMap<number, Introduced>;
+
+/** What a round of hellos comes to: who goes on with the state it has, and with which; or who founds the log, when nobody has one. */
+export type Decision =
+  | {
+      readonly kind: 'continue';
+      readonly chosen: ReadonlySet<number>;
+      readonly state: StateIdentity;
+      readonly geometry: Geometry;
+    }
+  | { readonly kind: 'found'; readonly founder: number; readonly geometry: Geometry };
+
+/** True when every member that the ring can hear has introduced itself. A member list can name ghosts; the ring's node list does not (facts). */
+export function isComplete(
+  members: readonly GroupMember[],
+  ringNodes: readonly number[],
+  hellos: Introductions,
+): boolean {
+  return members.every(({ nodeId }) => hellos.has(nodeId) || !ringNodes.includes(nodeId));
+}
+
+/**
+ * The same for all who saw the same hellos. Of several histories the one goes on that a ring with quorum agreed on last; in it the longest; the founder is
+ * the one whose hello came first. Null if there are no hellos.
+ */
+export function decide(hellos: Introductions): Decision | null {
+  let best: StateIdentity | null = null;
+  let geometry: Geometry | null = null;
+  for (const { hello } of hellos.values()) {
+    if (hello.state === null || (best !== null && compare(hello.state, best) <= 0)) continue;
+    best = hello.state;
+    geometry = hello.geometry;
+  }
+  if (best === null || geometry === null) {
+    for (const [founder, { hello }] of hellos) return { kind: 'found', founder, geometry: hello.geometry };
+    return null;
+  }
+  const chosen = new Set<number>();
+  for (const [nodeId, { hello }] of hellos) {
+    if (hello.state !== null && compare(hello.state, best) === 0) chosen.add(nodeId);
+  }
+  return { kind: 'continue', chosen, state: best, geometry };
+}
+
+function compare(a: StateIdentity, b: StateIdentity): number {
+  return (
+    a.agreedRing.seq - b.agreedRing.seq ||
+    a.agreedRing.nodeId - b.agreedRing.nodeId ||
+    a.position - b.position ||
+    a.hashHigh - b.hashHigh ||
+    a.hashLow - b.hashLow
+  );
+}
+
+/** Null when a node may take part, else why not. */
+export function geometryProblem(theirs: Geometry, ours: Geometry): string | null {
+  if (theirs.kind !== ours.kind) return `its log type is ${theirs.kind}, the others' is ${ours.kind}`;
+  if (theirs.targetSectors !== ours.targetSectors) {
+    return `its mirror has ${theirs.targetSectors} sectors, the others' have ${ours.targetSectors}`;
+  }
+  if (theirs.regionSizeSectors !== ours.regionSizeSectors) {
+    return `its region size is ${theirs.regionSizeSectors} sectors, the others' is ${ours.regionSizeSectors}`;
+  }
+  return theirs.regionCount === ours.regionCount
+    ? null
+    : `it counts ${theirs.regionCount} regions, the others ${ours.regionCount}`;
+}
+
+/**
+ * Carries over to a new ring what became of the nodes that the state knows: those who continue stay, the others are absent, gone or dead
+ * (design rule 19). Equal for all who continue: it depends on the hellos and the ring alone.
+ */
+export function enterRing(
+  state: ReplicatedState,
+  ring: RingId,
+  ringNodes: readonly number[],
+  hellos: Introductions,
+  chosen: ReadonlySet<number>,
+): void {
+  state.position++;
+  state.hash.mix(ring.nodeId);
+  state.hash.mix(ring.seq >>> 0);
+  const gone = goneNodes(hellos, chosen);
+  for (const nodeId of [...state.nodes.keys()].sort((a, b) => a - b)) {
+    const present = hellos.get(nodeId);
+    if (present !== undefined) {
+      if (present.hello.bootId !== state.nodes.get(nodeId)?.bootId) state.nodeDown(nodeId);
+      else if (!chosen.has(nodeId)) state.daemonDown(nodeId);
+      continue;
+    }
+    const reason = ringNodes.includes(nodeId) ? gone.get(nodeId) : LeaveReason.NODEDOWN;
+    leaveState(state, nodeId, reason ?? LeaveReason.PROCDOWN);
+  }
+}
+
+/** What the state makes of a node that left for `reason`. */
+export function leaveState(state: ReplicatedState, nodeId: number, reason: number): void {
+  // Known already as a node whose daemon died: its kernel is unheard of since, a later "left" of the daemon says nothing of it.
+  if (reason === LeaveReason.NODEDOWN) state.nodeDown(nodeId);
+  else if (reason === LeaveReason.PROCDOWN) state.daemonDown(nodeId);
+  else if (state.nodes.get(nodeId)?.presence !== Presence.ABSENT) state.nodeLeft(nodeId);
+}
+
+/** What those who continue saw of others' leaving; the worst word counts. */
+function goneNodes(hellos: Introductions, chosen: ReadonlySet<number>): Map<number, number> {
+  const gone = new Map<number, number>();
+  for (const [nodeId, { hello }] of hellos) {
+    if (!chosen.has(nodeId)) continue;
+    for (const [left, reason] of hello.gone) {
+      if (gone.get(left) !== LeaveReason.NODEDOWN) gone.set(left, reason);
+    }
+  }
+  return gone;
+}

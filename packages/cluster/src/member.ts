@@ -1,0 +1,599 @@
+import type { RegionBitmap } from '@dmlog/bitmap';
+import { applyEntries } from './apply.js';
+import { decide, enterRing, geometryProblem, type Introduced, isComplete, leaveState } from './decide.js';
+import { bootIdWords, decodeEntries, type Entry, EntryType, encodeEntries, entry } from './entries.js';
+import {
+  type GroupMember,
+  type JoinedMember,
+  LeaveReason,
+  type LeftMember,
+  type RingId,
+} from './group/contract.js';
+import {
+  decodeHello,
+  decodeMessage,
+  decodePositions,
+  encodeHello,
+  encodeMessage,
+  encodePositions,
+  type Geometry,
+  type Message,
+  MessageKind,
+  type Positions,
+  type StateIdentity,
+  sameRing,
+  stamp,
+  Unreadable,
+} from './messages.js';
+import type { Waiting } from './snapshot.js';
+import { Presence, ReplicatedState } from './state.js';
+import { type Arrived, Transfers } from './transfers.js';
+
+/** Where a member stands. */
+export type MemberPhase =
+  /** The ring's members introduce themselves. */
+  | 'introducing'
+  /** It makes the first state. */
+  | 'founding'
+  /** It waits for a state, or for its place in the order. */
+  | 'joining'
+  /** It has the state and takes part. */
+  | 'active'
+  /** It was refused, or gave up. Nothing more will happen. */
+  | 'out';
+
+/** What a member tells its log; called while an event is handled. */
+export interface MemberListener {
+  /** Nobody has a state: make one and call `found`, soon or later. */
+  found(): void;
+  /**
+   * What the log's mirror is to the group, told in the very message that makes this member take part: RESUMED, RECONNECTED, or nothing for a suspended one; and
+   * MARK for what its kernel may be writing and `state` does not know.
+   */
+  presence(state: ReplicatedState): Entry[];
+  /** The state can be used, `state` is a new object if `replaced`. */
+  activated(replaced: boolean): void;
+  /** An ordered change was applied; `ownNumber` is that of one's own message, else 0. */
+  applied(ownNumber: number): void;
+  /** What this member brings along when its history ends: the regions that its kernel may be writing, and those it may be recovering. */
+  bringAlong(state: ReplicatedState): Entry[];
+  /** The group does not let this member take part, or it must not: why. */
+  refused(reason: string): void;
+}
+
+export interface MemberInit {
+  readonly self: GroupMember;
+  readonly nonce: number;
+  readonly bootId: string;
+  readonly geometry: Geometry;
+  readonly listener: MemberListener;
+  /** A state from before, if there is one: of a daemon that was restarted. */
+  readonly resume?: { readonly state: ReplicatedState; readonly agreedRing: RingId };
+}
+
+/** Plain counters, never reset. */
+export interface MemberCounters {
+  sent: number;
+  /** Messages that no member can make sense of. */
+  unreadable: number;
+  /** Messages of another ring: their sender sends them again. */
+  otherRing: number;
+  /** Messages with an entry that no log can have. */
+  malformed: number;
+  snapshotsSent: number;
+  snapshotsTaken: number;
+  contributions: number;
+}
+
+const NO_RING: RingId = { nodeId: 0, seq: 0 };
+
+/**
+ * One member of a replicated log as a pure state machine: events of the group in, messages out. Keeps all members' states equal over every change of the
+ * group: rounds of hellos, snapshots for joiners, histories that meet again (docs/cluster-protocol.md).
+ *
+ * Whoever drives it passes the events of `GroupHandlers` on, then sends what {@link takeOutbox} returns, in order.
+ */
+export class Member {
+  readonly counters: MemberCounters = {
+    sent: 0,
+    unreadable: 0,
+    otherRing: 0,
+    malformed: 0,
+    snapshotsSent: 0,
+    snapshotsTaken: 0,
+    contributions: 0,
+  };
+  readonly self: GroupMember;
+  readonly #init: MemberInit;
+  readonly #listener: MemberListener;
+  readonly #transfers: Transfers;
+  #phase: MemberPhase = 'introducing';
+  #state: ReplicatedState | null;
+  #agreedRing: RingId;
+  #ring: RingId = NO_RING;
+  #ringNodes: readonly number[] = [];
+  #quorate = false;
+  #members: readonly GroupMember[] = [];
+  readonly #hellos = new Map<number, Introduced>();
+  readonly #gone = new Map<number, number>();
+  /** Messages of this ring that came before the decision. */
+  #early: { nodeId: number; message: Message }[] = [];
+  /** One's own changes that were not delivered yet, in order. Sent again in the next ring. */
+  #unsettled: { readonly number: number; readonly bytes: Uint8Array }[] = [];
+  #outbox: Uint8Array[] = [];
+  #lastNumber = 0;
+  /** What other members are known to have applied, in this ring. */
+  readonly #stated = new Map<number, number>();
+  #disk: Positions = { marks: 0, clears: 0 };
+  #ownDisk: Positions = { marks: 0, clears: 0 };
+  #owesPosition = false;
+
+  constructor(init: MemberInit) {
+    this.self = init.self;
+    this.#init = init;
+    this.#listener = init.listener;
+    this.#state = init.resume?.state ?? null;
+    this.#agreedRing = init.resume?.agreedRing ?? NO_RING;
+    this.#transfers = new Transfers(init.self.nodeId, init.nonce, (kind, payload) =>
+      this.#emit(kind, payload),
+    );
+  }
+
+  get phase(): MemberPhase {
+    return this.#phase;
+  }
+
+  get ring(): RingId {
+    return this.#ring;
+  }
+
+  get quorate(): boolean {
+    return this.#quorate;
+  }
+
+  /** Takes part in a ring with quorum: changes of the state can be asked for and answered. */
+  get operational(): boolean {
+    return this.#phase === 'active' && this.#quorate;
+  }
+
+  /** Null before there is one. While the phase is not `active` it may lag behind. */
+  get state(): ReplicatedState | null {
+    return this.#state;
+  }
+
+  get agreedRing(): RingId {
+    return this.#agreedRing;
+  }
+
+  /** The participant with the lowest node id: it keeps the disk image. 0 while there is none. */
+  get writer(): number {
+    let lowest = 0;
+    for (const node of this.#state?.nodes.values() ?? []) {
+      if (node.presence !== Presence.ABSENT && (lowest === 0 || node.nodeId < lowest)) lowest = node.nodeId;
+    }
+    return lowest;
+  }
+
+  /** What the image has for certain. */
+  get disk(): Positions {
+    return this.#disk;
+  }
+
+  /**
+   * Changes that were ordered up to here survive this member's end (design rule 14): another one has applied them, if there is one in the group (a joiner will,
+   * soon), and a disk log's image has their marks.
+   */
+  get committed(): number {
+    let elsewhere = this.#members.length <= 1 ? Number.POSITIVE_INFINITY : 0;
+    for (const position of this.#stated.values()) if (position > elsewhere) elsewhere = position;
+    return this.#init.geometry.kind === 'disk' ? Math.min(elsewhere, this.#disk.marks) : elsewhere;
+  }
+
+  /** Number of the last change that was submitted. */
+  get lastNumber(): number {
+    return this.#lastNumber;
+  }
+
+  /** Puts a change in order; returns its number. It is kept until it was applied, over any change of the ring. */
+  submit(entries: readonly Entry[]): number {
+    this.#lastNumber = (this.#lastNumber + 1) >>> 0 || 1;
+    const number = this.#lastNumber;
+    const bytes = this.#message(MessageKind.ENTRIES, number, encodeEntries(entries));
+    this.#unsettled.push({ number, bytes });
+    if (this.#phase === 'active') this.#send(bytes);
+    return number;
+  }
+
+  /** Messages that go out, oldest first; they are the caller's. */
+  takeOutbox(): Uint8Array[] {
+    if (this.#owesPosition && this.#phase === 'active') this.#statePosition();
+    this.#owesPosition = false;
+    const outbox = this.#outbox;
+    this.#outbox = [];
+    return outbox;
+  }
+
+  /** The writer's image has what was ordered up to these positions: tells the others. */
+  wroteDisk(positions: Positions): void {
+    this.#ownDisk = positions;
+    this.#disk = positions;
+    this.#owesPosition = true;
+  }
+
+  /** Answers `found`: the first state of the log. */
+  found(inSync: RegionBitmap | null): void {
+    if (this.#phase !== 'founding') return;
+    const state = new ReplicatedState(this.#init.geometry.regionCount);
+    if (inSync !== null) state.begin(inSync);
+    state.hash.mix(this.#init.nonce);
+    state.position = 1;
+    this.#state = state;
+    this.#agreedRing = this.#ring;
+    this.#phase = 'active';
+    const hello = this.#hellos.get(this.self.nodeId);
+    if (hello === undefined) throw new Error('a member founds a log before it has introduced itself');
+    // Applied by the founder alone: joiners get it with their snapshot.
+    state.ready(state.meet(this.self.nodeId, this.#init.bootId));
+    this.#activated(true);
+    const presence = this.#listener.presence(state);
+    if (presence.length > 0) this.submit(presence);
+    this.#offerSnapshots();
+  }
+
+  // Events of the group
+
+  confchg(
+    members: readonly GroupMember[],
+    left: readonly LeftMember[],
+    _joined: readonly JoinedMember[],
+  ): void {
+    this.#members = members;
+    for (const { nodeId, reason } of left) {
+      this.#hellos.delete(nodeId);
+      this.#stated.delete(nodeId);
+      this.#transfers.waiting.delete(nodeId);
+      if (this.#phase === 'active' && reason !== LeaveReason.NODEDOWN) this.#applyLeave(nodeId, reason);
+      else if (this.#gone.get(nodeId) !== LeaveReason.NODEDOWN) this.#gone.set(nodeId, reason);
+    }
+    if (left.length === 0) return;
+    if (this.#phase === 'active') this.#offerSnapshots();
+    // Whoever was to bring the state may be gone: those who have none introduce themselves again, and decide if nobody has.
+    else if (this.#phase !== 'out' && this.#ring !== NO_RING) this.#introduce();
+  }
+
+  ringChanged(ring: RingId, nodes: readonly number[], quorate: boolean): void {
+    this.#quorate = quorate;
+    this.#ringNodes = nodes;
+    if (this.#phase === 'out') return;
+    if (sameRing(ring, this.#ring)) {
+      if (this.#phase === 'introducing') this.#decide();
+      return;
+    }
+    this.#ring = ring;
+    this.#stated.clear();
+    this.#early = [];
+    if (this.#phase !== 'active' && this.#phase !== 'introducing') this.#state = null;
+    this.#phase = 'introducing';
+    this.#transfers.reset();
+    this.#introduce();
+  }
+
+  deliver(sender: GroupMember, bytes: Uint8Array): void {
+    if (this.#phase === 'out') return;
+    const message = decodeMessage(bytes);
+    if (typeof message === 'string') return this.#unreadable(sender, message);
+    if (!sameRing(message.ring, this.#ring)) {
+      this.counters.otherRing++;
+      return;
+    }
+    if (this.#phase === 'active' && message.position > 0 && sender.nodeId !== this.self.nodeId) {
+      const before = this.#stated.get(sender.nodeId) ?? 0;
+      this.#stated.set(sender.nodeId, Math.max(before, message.position));
+    }
+    this.#dispatch(sender.nodeId, message);
+  }
+
+  #dispatch(nodeId: number, message: Message): void {
+    switch (message.kind) {
+      case MessageKind.HELLO:
+        return this.#hello(nodeId, message);
+      case MessageKind.ENTRIES:
+        return this.#entries(nodeId, message);
+      case MessageKind.POSITIONS:
+        return this.#positions(nodeId, message);
+      case MessageKind.SNAPSHOT_BEGIN:
+        return this.#snapshotBegins(nodeId, message);
+      case MessageKind.SNAPSHOT:
+        return this.#snapshotArrives(nodeId, message);
+      case MessageKind.REFUSAL: {
+        const reason = this.#transfers.refusal(message.payload);
+        if (reason !== null) this.#refuse(reason);
+      }
+    }
+  }
+
+  #unreadable(sender: GroupMember, why: Unreadable): void {
+    this.counters.unreadable++;
+    if (why !== Unreadable.NEWER || this.#state?.nodes.get(sender.nodeId) === undefined) return;
+    this.#refuse(`node ${sender.nodeId} speaks a newer version of the protocol: upgrade this daemon`);
+  }
+
+  // Hellos
+
+  #introduce(): void {
+    this.#hellos.clear();
+    const state = this.#phase === 'introducing' ? this.#state : null;
+    const identity: StateIdentity | null =
+      state === null
+        ? null
+        : {
+            agreedRing: this.#agreedRing,
+            position: state.position,
+            hashHigh: state.hash.high,
+            hashLow: state.hash.low,
+          };
+    const { bootId, geometry } = this.#init;
+    const hello = {
+      bootId,
+      geometry,
+      state: identity,
+      gone: state === null ? new Map<number, number>() : this.#gone,
+    };
+    this.#emit(MessageKind.HELLO, encodeHello(hello));
+  }
+
+  #hello(nodeId: number, message: Message): void {
+    const hello = decodeHello(message.payload);
+    if (hello === null) {
+      this.counters.malformed++;
+      return;
+    }
+    this.#hellos.set(nodeId, { hello, nonce: message.nonce });
+    if (this.#phase !== 'active') return this.#decide();
+    const problem = geometryProblem(hello.geometry, this.#init.geometry);
+    if (problem !== null) {
+      if (this.#isDonor()) this.#transfers.refuse(nodeId, message.nonce, problem);
+      return;
+    }
+    const waiting = { nodeId, nonce: message.nonce, bootId: hello.bootId };
+    this.#transfers.waiting.set(nodeId, waiting);
+    if (this.#isDonor()) this.#transfers.begin(waiting);
+  }
+
+  #decide(): void {
+    const open = this.#phase === 'introducing' || this.#phase === 'joining' || this.#phase === 'founding';
+    if (!open || !this.#quorate || !isComplete(this.#members, this.#ringNodes, this.#hellos)) return;
+    const decision = decide(this.#hellos);
+    if (decision === null) return;
+    const problem = geometryProblem(this.#init.geometry, decision.geometry);
+    if (problem !== null) return this.#refuse(problem);
+    if (decision.kind === 'found') {
+      if (decision.founder !== this.self.nodeId) {
+        this.#phase = 'joining';
+      } else if (this.#phase !== 'founding') {
+        this.#phase = 'founding';
+        this.#expect(new Set([this.self.nodeId]));
+        this.#listener.found();
+      }
+      return;
+    }
+    if (decision.chosen.has(this.self.nodeId)) this.#continue(decision.chosen);
+    else this.#giveUpHistory();
+  }
+
+  /** This member's state is the group's: it goes on. */
+  #continue(chosen: ReadonlySet<number>): void {
+    const state = this.#state as ReplicatedState;
+    for (const nodeId of chosen) if (nodeId !== this.self.nodeId) this.#stated.set(nodeId, state.position);
+    enterRing(state, this.#ring, this.#ringNodes, this.#hellos, chosen);
+    this.#agreedRing = this.#ring;
+    this.#gone.clear();
+    this.#phase = 'active';
+    this.#expect(chosen);
+    this.#activated(false);
+    const early = this.#early;
+    this.#early = [];
+    for (const { nodeId, message } of early) this.#apply(nodeId, message);
+    this.#offerSnapshots();
+  }
+
+  /** Others go on with another history: this one's marks and doubts go to them, then it takes theirs over. */
+  #giveUpHistory(): void {
+    this.#phase = 'joining';
+    if (this.#state === null) return;
+    const entries = this.#listener.bringAlong(this.#state);
+    this.#state = null;
+    this.#disk = { marks: 0, clears: 0 };
+    this.counters.contributions++;
+    for (const one of entries) this.#emit(MessageKind.ENTRIES, encodeEntries([one]));
+  }
+
+  /** Everyone who introduced itself and does not go on waits for a state. */
+  #expect(chosen: ReadonlySet<number>): void {
+    this.#transfers.waiting.clear();
+    for (const [nodeId, { hello, nonce }] of this.#hellos) {
+      if (chosen.has(nodeId) || geometryProblem(hello.geometry, this.#init.geometry) !== null) continue;
+      this.#transfers.waiting.set(nodeId, { nodeId, nonce, bootId: hello.bootId });
+    }
+  }
+
+  #activated(replaced: boolean): void {
+    this.#listener.activated(replaced);
+    for (const { bytes } of this.#unsettled) this.#send(bytes);
+    this.#owesPosition = true;
+  }
+
+  #refuse(reason: string): void {
+    this.#phase = 'out';
+    this.#state = null;
+    this.#outbox = [];
+    this.#listener.refused(reason);
+  }
+
+  // Changes of the state
+
+  #entries(nodeId: number, message: Message): void {
+    if (this.#phase === 'active') return this.#apply(nodeId, message);
+    if (this.#phase === 'introducing') {
+      // Views end with the event; what is kept is copied.
+      if (this.#state !== null) this.#early.push({ nodeId, message: copyOf(message) });
+      return;
+    }
+    const joined = this.#state;
+    if (this.#phase !== 'joining') return;
+    if (joined === null) this.#transfers.keep(nodeId, message);
+    else this.#apply(nodeId, message);
+  }
+
+  #apply(nodeId: number, message: Message): void {
+    const state = this.#state as ReplicatedState;
+    const entries = decodeEntries(message.payload, state.regionCount);
+    const own = nodeId === this.self.nodeId && message.nonce === this.#init.nonce;
+    if (entries === null) {
+      this.counters.malformed++;
+    } else {
+      applyEntries(state, nodeId, entries, message.payload);
+      this.#noteEntries(nodeId, entries, own);
+    }
+    const settled = own && this.#unsettled[0]?.number === message.number;
+    if (settled) this.#unsettled.shift();
+    if (this.#phase === 'active') this.#listener.applied(settled ? message.number : 0);
+  }
+
+  #noteEntries(nodeId: number, entries: readonly Entry[], own: boolean): void {
+    for (const { type } of entries) {
+      if (type === EntryType.READY) {
+        this.#transfers.waiting.delete(nodeId);
+        this.#owesPosition = true;
+        if (own && this.#phase === 'joining') {
+          this.#phase = 'active';
+          this.#agreedRing = this.#ring;
+          this.#activated(true);
+        }
+      } else if (type === EntryType.MARK && !own && this.#vouchesFor(nodeId)) {
+        this.#owesPosition = true;
+      }
+    }
+  }
+
+  /** Whether it falls to this member to say that it has the sender's marks: to the lowest of the others. A disk log's writer says so when they are on the image. */
+  #vouchesFor(nodeId: number): boolean {
+    const writer = this.writer;
+    if (this.#init.geometry.kind === 'disk' && nodeId !== writer) return false;
+    let lowest = 0;
+    for (const other of this.#others(nodeId)) if (lowest === 0 || other < lowest) lowest = other;
+    return lowest === this.self.nodeId;
+  }
+
+  /** Participants besides `nodeId`. */
+  #others(nodeId: number = this.self.nodeId): number[] {
+    const others: number[] = [];
+    for (const node of this.#state?.nodes.values() ?? []) {
+      if (node.nodeId !== nodeId && node.presence !== Presence.ABSENT) others.push(node.nodeId);
+    }
+    return others;
+  }
+
+  #applyLeave(nodeId: number, reason: number): void {
+    const state = this.#state as ReplicatedState;
+    if (!state.nodes.has(nodeId)) return;
+    state.position++;
+    state.hash.mix(nodeId);
+    state.hash.mix(reason);
+    leaveState(state, nodeId, reason);
+    this.#owesPosition = true;
+    this.#listener.applied(0);
+  }
+
+  #positions(nodeId: number, message: Message): void {
+    const positions = decodePositions(message.payload);
+    if (positions === null) {
+      this.counters.malformed++;
+      return;
+    }
+    if (this.#phase !== 'active' || nodeId === this.self.nodeId) return;
+    if (nodeId === this.writer) {
+      this.#disk = {
+        marks: Math.max(this.#disk.marks, positions.marks),
+        clears: Math.max(this.#disk.clears, positions.clears),
+      };
+    }
+    this.#listener.applied(0);
+  }
+
+  #statePosition(): void {
+    const positions = this.writer === this.self.nodeId ? this.#ownDisk : { marks: 0, clears: 0 };
+    this.#emit(MessageKind.POSITIONS, encodePositions(positions));
+  }
+
+  // Snapshots
+
+  /** The lowest participant brings joiners the state. */
+  #isDonor(): boolean {
+    return this.#phase === 'active' && this.writer === this.self.nodeId;
+  }
+
+  #offerSnapshots(): void {
+    if (!this.#isDonor()) return;
+    for (const waiting of this.#transfers.waiting.values()) this.#transfers.begin(waiting);
+  }
+
+  #snapshotBegins(nodeId: number, message: Message): void {
+    if (nodeId === this.self.nodeId) {
+      if (this.#phase !== 'active') return;
+      const snapshot = {
+        state: this.#state as ReplicatedState,
+        agreedRing: this.#agreedRing,
+        waiting: [...this.#transfers.waiting.values()],
+      };
+      if (this.#transfers.take(message.payload, snapshot)) this.counters.snapshotsSent++;
+      return;
+    }
+    if (this.#phase !== 'active' && this.#transfers.expect(nodeId, message.payload)) {
+      this.#phase = 'joining';
+      this.#state = null;
+    }
+  }
+
+  #snapshotArrives(nodeId: number, message: Message): void {
+    if (this.#phase !== 'joining' || this.#state !== null) return;
+    const arrived: Arrived | string | null = this.#transfers.piece(
+      nodeId,
+      message.payload,
+      this.#init.geometry.regionCount,
+    );
+    if (arrived === null) return;
+    if (typeof arrived === 'string') {
+      this.counters.malformed++;
+      return this.#introduce();
+    }
+    this.counters.snapshotsTaken++;
+    this.#state = arrived.state;
+    for (const { nodeId: sender, message: kept } of arrived.kept) this.#apply(sender, kept);
+    const ready = entry(EntryType.READY, bootIdWords(this.#init.bootId));
+    this.#emit(MessageKind.ENTRIES, encodeEntries([ready, ...this.#listener.presence(arrived.state)]));
+  }
+
+  // Messages
+
+  #emit(kind: MessageKind, payload: Uint8Array): void {
+    this.#send(this.#message(kind, 0, payload));
+  }
+
+  #message(kind: MessageKind, number: number, payload: Uint8Array): Uint8Array {
+    const header = { kind, ring: this.#ring, nonce: this.#init.nonce, number, position: 0 };
+    return encodeMessage(header, payload);
+  }
+
+  #send(bytes: Uint8Array): void {
+    stamp(bytes, this.#ring, this.#phase === 'active' ? (this.#state?.position ?? 0) : 0);
+    this.counters.sent++;
+    this.#outbox.push(bytes.slice());
+  }
+}
+
+export function copyOf(message: Message): Message {
+  return { ...message, payload: message.payload.slice() };
+}
+
+export type { Waiting };

@@ -1,0 +1,176 @@
+/**
+ * A state as bytes, for a joiner. All numbers little-endian.
+ *
+ * | part          | content                                                                                             |
+ * |---------------|-----------------------------------------------------------------------------------------------------|
+ * | head, 64 byte | u32 "DMS1", u32 regions, u64 position, 2×u32 hash, u32 + u64 agreed ring, u64 search from, u32 nodes, u32 waiting, 8 bytes 0 |
+ * | three bitmaps | in sync, stale, given up: u32 length, then the compact form of `@dmlog/bitmap`, which has its own checksum |
+ * | per node      | u32 id, 16 bytes boot id, u8 presence, u8 returning, u8 needs a reload, u8 0, u32 leases, the leases, u32 length, its marks |
+ * | per waiting   | u32 node id, u32 nonce, 16 bytes boot id: joiners that still wait for a state                       |
+ */
+import { RegionBitmap } from '@dmlog/bitmap';
+import { bootIdText, bootIdWords } from './entries.js';
+import type { RingId } from './group/contract.js';
+import { getU64, setU64, viewOf } from './messages.js';
+import { LEASE_MAX, type Presence, ReplicatedState } from './state.js';
+
+const MAGIC = 0x31534d44;
+const HEAD_BYTES = 64;
+
+/** A joiner that has said hello and has no state yet. */
+export interface Waiting {
+  readonly nodeId: number;
+  readonly nonce: number;
+  readonly bootId: string;
+}
+
+export interface Snapshot {
+  readonly state: ReplicatedState;
+  readonly agreedRing: RingId;
+  readonly waiting: readonly Waiting[];
+}
+
+export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
+  const { state, agreedRing, waiting } = snapshot;
+  const writer = new Writer();
+  const head = viewOf(writer.room(HEAD_BYTES));
+  head.setUint32(0, MAGIC, true);
+  head.setUint32(4, state.regionCount, true);
+  setU64(head, 8, state.position);
+  head.setUint32(16, state.hash.high, true);
+  head.setUint32(20, state.hash.low, true);
+  head.setUint32(24, agreedRing.nodeId, true);
+  setU64(head, 28, agreedRing.seq);
+  setU64(head, 36, state.searchFrom);
+  head.setUint32(44, state.nodes.size, true);
+  head.setUint32(48, waiting.length, true);
+  for (const bitmap of [state.inSync, state.stale, state.givenUp]) writer.blob(bitmap.serialize());
+  for (const node of state.nodes.values()) {
+    writer.u32(node.nodeId);
+    writer.words(bootIdWords(node.bootId));
+    writer.u32(
+      node.presence | (Number(node.returning) << 8) | (Number(state.needReload.has(node.nodeId)) << 16),
+    );
+    writer.u32(node.leases.length);
+    writer.words(node.leases);
+    writer.blob(node.marks.serialize());
+  }
+  for (const { nodeId, nonce, bootId } of waiting) {
+    writer.u32(nodeId);
+    writer.u32(nonce);
+    writer.words(bootIdWords(bootId));
+  }
+  return writer.bytes();
+}
+
+/** Throws an Error that says what is wrong with the bytes. */
+export function decodeSnapshot(bytes: Uint8Array, regionCount: number): Snapshot {
+  const reader = new Reader(bytes);
+  const head = viewOf(reader.take(HEAD_BYTES));
+  if (head.getUint32(0, true) !== MAGIC) throw new Error('the snapshot does not begin with "DMS1"');
+  if (head.getUint32(4, true) !== regionCount) {
+    throw new Error(`the snapshot is of ${head.getUint32(4, true)} regions, this log has ${regionCount}`);
+  }
+  const [inSync, stale, givenUp] = [0, 1, 2].map(() => reader.bitmap(regionCount)) as [
+    RegionBitmap,
+    RegionBitmap,
+    RegionBitmap,
+  ];
+  const state = new ReplicatedState(regionCount);
+  state.position = getU64(head, 8);
+  state.hash.high = head.getUint32(16, true);
+  state.hash.low = head.getUint32(20, true);
+  state.searchFrom = getU64(head, 36);
+  for (let left = head.getUint32(44, true); left > 0; left--) readNode(reader, state);
+  state.restore(inSync, stale, givenUp);
+  const waiting: Waiting[] = [];
+  for (let left = head.getUint32(48, true); left > 0; left--) {
+    waiting.push({ nodeId: reader.u32(), nonce: reader.u32(), bootId: bootIdText(reader.words(4)) });
+  }
+  if (!reader.atEnd) throw new Error('the snapshot is longer than it says');
+  return { state, agreedRing: { nodeId: head.getUint32(24, true), seq: getU64(head, 28) }, waiting };
+}
+
+function readNode(reader: Reader, state: ReplicatedState): void {
+  const node = state.meet(reader.u32(), bootIdText(reader.words(4)));
+  const flags = reader.u32();
+  node.presence = (flags & 0xff) as Presence;
+  node.returning = (flags & 0x100) !== 0;
+  if ((flags & 0x10000) !== 0) state.needReload.add(node.nodeId);
+  const leases = reader.u32();
+  if (leases > LEASE_MAX) throw new Error(`the snapshot gives node ${node.nodeId} ${leases} leases`);
+  node.leases = [...reader.words(leases)];
+  node.marks.copyFrom(reader.bitmap(state.regionCount));
+}
+
+class Writer {
+  readonly #parts: Uint8Array[] = [];
+  #length = 0;
+
+  room(length: number): Uint8Array {
+    const part = new Uint8Array(length);
+    this.#push(part);
+    return part;
+  }
+
+  u32(value: number): void {
+    viewOf(this.room(4)).setUint32(0, value, true);
+  }
+
+  words(values: readonly number[]): void {
+    const view = viewOf(this.room(4 * values.length));
+    for (const [i, value] of values.entries()) view.setUint32(4 * i, value, true);
+  }
+
+  blob(bytes: Uint8Array): void {
+    this.u32(bytes.byteLength);
+    this.#push(bytes);
+  }
+
+  bytes(): Uint8Array {
+    const all = new Uint8Array(this.#length);
+    let at = 0;
+    for (const part of this.#parts) {
+      all.set(part, at);
+      at += part.byteLength;
+    }
+    return all;
+  }
+
+  #push(part: Uint8Array): void {
+    this.#parts.push(part);
+    this.#length += part.byteLength;
+  }
+}
+
+class Reader {
+  readonly #bytes: Uint8Array;
+  #at = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  get atEnd(): boolean {
+    return this.#at === this.#bytes.byteLength;
+  }
+
+  take(length: number): Uint8Array {
+    if (this.#at + length > this.#bytes.byteLength) throw new Error('the snapshot is cut short');
+    this.#at += length;
+    return this.#bytes.subarray(this.#at - length, this.#at);
+  }
+
+  u32(): number {
+    return viewOf(this.take(4)).getUint32(0, true);
+  }
+
+  words(count: number): Uint32Array {
+    const view = viewOf(this.take(4 * count));
+    return Uint32Array.from({ length: count }, (_, i) => view.getUint32(4 * i, true));
+  }
+
+  bitmap(regionCount: number): RegionBitmap {
+    return RegionBitmap.deserialize(this.take(this.u32()), { regionCount });
+  }
+}
