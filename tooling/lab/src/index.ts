@@ -19,6 +19,10 @@
  *
  * @packageDocumentation
  */
+export { bootCluster, Cluster, ClusterNode, type ClusterOptions, type ClusterTimes } from './cluster.js';
+export type { RingState } from './corosync.js';
+export { measureRounds, type RoundTimes } from './cpg-round.js';
+export { type Daemon, type DaemonOptions, type DaemonProgram, startDaemon } from './daemon.js';
 export { Disk, disk, legsEqual, regionsThatDiffer } from './disk.js';
 export { LabError, type LabErrorCode } from './errors.js';
 export { GuestProcess } from './guest-process.js';
@@ -32,5 +36,7 @@ export {
   mirrorTable,
   parseMirrorStatus,
 } from './mirror.js';
+export { Network, type NetworkPlace } from './network.js';
 export { cacheDirectory } from './packages.js';
+export type { LinkShape, SwitchStats } from './switch.js';
 export { ensureGuestTools, type GuestTools } from './tools.js';

@@ -13,6 +13,7 @@ import { LabError } from './errors.js';
 import { findHostProgram, hostCommand, SYSTEM_PATH } from './host-command.js';
 import { ensureKernel, MIRROR_MODULES, moduleLoadOrder, readModulesDep, type UmlKernel } from './kernel.js';
 import { Machine } from './machine.js';
+import { Network, type NetworkPlace } from './network.js';
 import { cacheDirectory } from './packages.js';
 import { keepsFiles, leaveRunDirectory, runDirectory } from './run-directory.js';
 import { ensureGuestTools, type GuestTools } from './tools.js';
@@ -29,7 +30,11 @@ export interface BootOptions {
   readonly modules?: readonly string[];
   /** Environment of every command. */
   readonly env?: Readonly<Record<string, string>>;
-  /** More words for the kernel's command line, such as `eth0=daemon,…`. */
+  /** Where the machine is plugged in: then its interface `vec0` is up, with the place's address. */
+  readonly network?: NetworkPlace;
+  /** Directories for the front of the PATH of every command. */
+  readonly path?: readonly string[];
+  /** More words for the kernel's command line. */
   readonly kernelArguments?: readonly string[];
   readonly bootTimeoutMs?: number;
 }
@@ -65,6 +70,7 @@ export class Lab {
   readonly tools: GuestTools;
   readonly #parts: LabParts;
   readonly #machines: { machine: Machine; consolePath: string; disks: readonly Disk[] }[] = [];
+  readonly #networks: Network[] = [];
   #failed = false;
 
   constructor(parts: LabParts) {
@@ -84,7 +90,9 @@ export class Lab {
     const share = `${directory}/share`;
     mkdirSync(share, { recursive: true });
     writeFileSync(`${share}/boot.env`, bootEnvironment(this.#parts, name, options));
-    const words = commandLine({ memoryMiB, directory, share, disks, more: options.kernelArguments ?? [] });
+    const more = [...(options.network === undefined ? [] : [options.network.kernelArgument])];
+    more.push(...(options.kernelArguments ?? []));
+    const words = commandLine({ memoryMiB, directory, share, disks, more });
     const [file, ...args] = [...this.#parts.launcher, this.#parts.kernel.binary, ...words];
     const consolePath = `${directory}/console.log`;
     // UML maps its memory from a file in TMPDIR, which must allow execution.
@@ -93,10 +101,18 @@ export class Lab {
     const machine = new Machine({ name, uml, share, disks });
     this.#machines.push({ machine, consolePath, disks: Object.values(disks) });
     await machine.booted(options.bootTimeoutMs ?? BOOT_TIMEOUT_MS);
+    if (options.network !== undefined) await machine.run(interfaceUp(options.network));
     return machine;
   }
 
-  /** The scenario failed: `close` keeps the consoles in the cache's `failures/` and says where. */
+  /** A new switch without machines; `close` ends it. */
+  network(): Network {
+    const network = new Network();
+    this.#networks.push(network);
+    return network;
+  }
+
+  /** The scenario failed: `close` keeps the consoles, and what background programs have said, in the cache's `failures/` and says where. */
   noteFailure(): void {
     this.#failed = true;
   }
@@ -104,6 +120,7 @@ export class Lab {
   /** Ends every machine, and removes what the lab has put on the host unless DMLOG_LAB_KEEP=1. */
   async close(): Promise<void> {
     await Promise.all(this.#machines.map(({ machine }) => machine.powerCut()));
+    await Promise.all(this.#networks.splice(0).map((network) => network.close()));
     if (this.#failed || keepsFiles()) this.#reportConsoles();
     openLabs.delete(this);
     for (const { consolePath } of this.#machines) {
@@ -114,22 +131,12 @@ export class Lab {
   }
 
   #reportConsoles(): void {
-    const kept: string[] = [];
-    for (const { machine, consolePath } of this.#machines) {
-      if (keepsFiles()) kept.push(consolePath);
-      else {
-        const folder = `${cacheDirectory()}/failures`;
-        const path = `${folder}/${new Date().toISOString().replaceAll(':', '')}-${process.pid}-${machine.name}.log`;
-        try {
-          mkdirSync(folder, { recursive: true });
-          copyFileSync(consolePath, path);
-          kept.push(path);
-        } catch (error) {
-          kept.push(`(could not keep the console of ${machine.name}: ${String(error)})`);
-        }
-      }
-    }
-    console.error(`lab: consoles of the machines\n  ${kept.join('\n  ')}`);
+    const logs = this.#machines.flatMap(({ machine, consolePath }) => [
+      { of: machine.name, path: consolePath },
+      ...machine.outputs().map(({ program, path }) => ({ of: `${machine.name}-${program}`, path })),
+    ]);
+    const kept = keepsFiles() ? logs.map(({ path }) => path) : keepCopies(logs);
+    console.error(`lab: consoles and outputs of the machines\n  ${kept.join('\n  ')}`);
   }
 
   #check(name: string, disks: Readonly<Record<string, Disk>>, memoryMiB: number): void {
@@ -165,6 +172,30 @@ export class Lab {
   }
 }
 
+/** Copies logs into the cache's `failures/`; returns their paths there, or why there is none. Two logs of one name are numbered. */
+function keepCopies(logs: readonly { of: string; path: string }[]): string[] {
+  const folder = `${cacheDirectory()}/failures`;
+  const prefix = `${folder}/${new Date().toISOString().replaceAll(':', '')}-${process.pid}`;
+  const seen = new Map<string, number>();
+  return logs.map(({ of, path }) => {
+    const count = (seen.get(of) ?? 0) + 1;
+    seen.set(of, count);
+    const copy = `${prefix}-${of}${count === 1 ? '' : `-${count}`}.log`;
+    try {
+      mkdirSync(folder, { recursive: true });
+      copyFileSync(path, copy);
+      return copy;
+    } catch (error) {
+      return `(could not keep the log of ${of}: ${String(error)})`;
+    }
+  });
+}
+
+/** arp_notify: the machine speaks first, which tells the switch where it is. */
+function interfaceUp({ address }: NetworkPlace): string {
+  return `ip addr add ${address}/24 dev vec0 && echo 1 >/proc/sys/net/ipv4/conf/vec0/arp_notify && ip link set vec0 up`;
+}
+
 /** What guest/init.sh and guest/agent.sh read: shell assignments. */
 function bootEnvironment(parts: LabParts, name: string, options: BootOptions): string {
   const { kernel, tools, modulesDep } = parts;
@@ -180,7 +211,7 @@ function bootEnvironment(parts: LabParts, name: string, options: BootOptions): s
     LAB_MODULE_TREE: kernel.moduleTree,
     LAB_BOOT_MODULES: loads(['overlay']),
     LAB_MODULES: loads([...MIRROR_MODULES, ...(options.modules ?? [])]),
-    LAB_PATH: [...new Set([...tools.path, nodeDirectory, ...SYSTEM_PATH])].join(':'),
+    LAB_PATH: [...new Set([...(options.path ?? []), ...tools.path, nodeDirectory, ...SYSTEM_PATH])].join(':'),
   };
   const own = Object.entries(values).map(([key, value]) => `${key}=${shellQuote(value)}\n`);
   const given = Object.entries(options.env ?? {}).map(

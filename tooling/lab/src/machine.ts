@@ -51,6 +51,7 @@ export class Machine {
   readonly #line: AgentLine;
   readonly #pending = new Map<number, Pending>();
   readonly #ready: Promise<void>;
+  readonly #outputs: { readonly program: string; readonly path: string }[] = [];
   #commandCount = 0;
 
   constructor(init: MachineInit) {
@@ -140,6 +141,7 @@ export class Machine {
   async start(command: string, options: Pick<RunOptions, 'env' | 'input'> = {}): Promise<GuestProcess> {
     const { base, exited, started } = this.#launch(command, `exec 2>&1\nexec ${command}`, options);
     const pid = await withTimeout(started, COMMAND_TIMEOUT_MS);
+    this.#outputs.push({ program: programName(command), path: `${base}.out` });
     if (pid === undefined)
       throw this.#failure('ERR_LAB_TIMEOUT', `\`${command}\` on ${this.name} got no pid`);
     return new GuestProcess({
@@ -188,6 +190,11 @@ export class Machine {
   /** Everything the kernel and the boot script have said so far. */
   console(): string {
     return this.#init.uml.console();
+  }
+
+  /** Where the host finds what each program of `start` has said. */
+  outputs(): readonly { readonly program: string; readonly path: string }[] {
+    return this.#outputs;
   }
 
   /** The guest kernel's ring buffer. */
@@ -296,6 +303,16 @@ export class Machine {
 function describeEnd(end: MachineEnd): string {
   const how = { halted: 'powered off', panic: 'kernel panic', killed: 'power cut', died: 'died' }[end.how];
   return `${how}, ${end.signal ?? `status ${end.code}`}`;
+}
+
+/** A word for a file's name: `singled` for `node /x/apps/singled/dist/cli.cjs …`. */
+function programName(command: string): string {
+  const [first = '', second = ''] = command.trim().split(/\s+/);
+  const program =
+    first === 'node' && second.startsWith('/')
+      ? second.replace(/\/dist\/cli\.c?js$/, '').replace(/\.c?js$/, '')
+      : first;
+  return program.slice(program.lastIndexOf('/') + 1).replaceAll(/[^a-zA-Z0-9-]/g, '') || 'program';
 }
 
 function readIfThere(path: string): string {

@@ -26,6 +26,14 @@ export const GUEST_PROGRAMS: Readonly<Record<string, string>> = {
   fio: 'fio',
 };
 
+/** What a cluster needs besides; fetched only when one is booted. The package depends on the libraries (libcpg4, libquorum5) that its clients load. */
+export const CLUSTER_PROGRAMS: Readonly<Record<string, string>> = {
+  corosync: 'corosync',
+  'corosync-quorumtool': 'corosync',
+  'corosync-cfgtool': 'corosync',
+  'corosync-cmapctl': 'corosync',
+};
+
 const PROGRAM_DIRECTORIES = ['bin', 'sbin', 'usr/bin', 'usr/sbin'];
 
 export interface GuestTools {
@@ -43,20 +51,46 @@ export interface GuestTools {
  * `DMLOG_LAB_UNPACK=dmsetup,kmod` unpacks these packages even when they are installed.
  */
 export async function ensureGuestTools(): Promise<GuestTools> {
+  const { directories, unpacked } = await ensurePrograms(GUEST_PROGRAMS);
+  const path = directories.map(wrappersOf);
+  const wrapped = path.map((directory) => `${directory}/insmod`).find((candidate) => existsSync(candidate));
+  return { path, insmod: wrapped ?? findHostProgram('insmod')!, unpacked };
+}
+
+/** Corosync and its tools, by the same rules. Nothing is installed: Debian's package would start a cluster on the host. */
+export interface ClusterTools {
+  /** Directories for the front of the guest's PATH; empty when corosync is installed. */
+  readonly path: readonly string[];
+  /** Directories for the LD_LIBRARY_PATH of clients, which load libcpg and libquorum by name; empty when corosync is installed. */
+  readonly libraryPath: readonly string[];
+}
+
+export async function ensureClusterTools(): Promise<ClusterTools> {
+  const { directories } = await ensurePrograms(CLUSTER_PROGRAMS);
+  const libraryPath = directories.flatMap((directory) =>
+    findLibraryDirectories(`${directory}/root`).map((below) => `${directory}/root/${below}`),
+  );
+  return { path: directories.map(wrappersOf), libraryPath };
+}
+
+async function ensurePrograms(
+  wanted: Readonly<Record<string, string>>,
+): Promise<{ directories: string[]; unpacked: string[] }> {
   const forced = new Set((process.env['DMLOG_LAB_UNPACK'] ?? '').split(',').filter((name) => name !== ''));
-  const missing = Object.entries(GUEST_PROGRAMS).filter(
+  const missing = Object.entries(wanted).filter(
     ([program, name]) => forced.has(name) || findHostProgram(program) === undefined,
   );
   const unpacked = [...new Set(missing.map(([, name]) => name))];
-  const path: string[] = [];
+  const directories: string[] = [];
   for (const name of unpacked) {
     const programs = missing.filter(([, owner]) => owner === name).map(([program]) => program);
-    path.push(
-      `${await cached(`tools/${name}`, (directory) => unpackTool(name, programs, directory))}/wrappers`,
-    );
+    directories.push(await cached(`tools/${name}`, (directory) => unpackTool(name, programs, directory)));
   }
-  const wrapped = path.map((directory) => `${directory}/insmod`).find((candidate) => existsSync(candidate));
-  return { path, insmod: wrapped ?? findHostProgram('insmod')!, unpacked };
+  return { directories, unpacked };
+}
+
+function wrappersOf(directory: string): string {
+  return `${directory}/wrappers`;
 }
 
 async function unpackTool(name: string, programs: readonly string[], directory: string): Promise<void> {
