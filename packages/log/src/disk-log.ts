@@ -328,6 +328,7 @@ export class DiskLog extends CoreLog {
   /** The write of `runs` has ended: on stable media (`errno` 0), or failed, and then nothing is known of its blocks. */
   written(errno: number, effects: Effects): void {
     this.#writeUnderWay = false;
+    const headerNext = errno === 0 && this.#headerLast && this.#must.has(0);
     if (errno === 0) {
       this.#headerLast = false;
       for (let block = this.#writing.next(0); block >= 0; block = this.#writing.next(block + 1)) {
@@ -345,7 +346,7 @@ export class DiskLog extends CoreLog {
     this.#waitCurrent.answer(errno, effects.late);
     // Those that wait for the header do so in vain.
     if (this.#headerLast) this.#waitNext.answer(errno, effects.late);
-    if (this.#waitNext.count > 0) this.#startWrite(effects);
+    if (this.#waitNext.count > 0 || headerNext) this.#startWrite(effects);
     else if (this.#draining) this.#drain(effects);
     else if (errno === 0) this.#startClearWrite(effects);
   }

@@ -17,7 +17,9 @@ type Step =
   | { do: 'flush'; regions: number[] }
   | { do: 'endWrite'; errno: number }
   | { do: 'endLegs'; ok: boolean }
-  | { do: 'tick'; ms: number };
+  | { do: 'tick'; ms: number }
+  /** The process dies; which blocks of the write under way still land is drawn from `lands`. */
+  | { do: 'die'; lands: number };
 
 const region = fc.constantFrom(...INTERESTING);
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -43,6 +45,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
 );
 
+const deadly: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 6, arbitrary: step },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant('die' as const), lands: fc.integer({ min: 0, max: 0xffff }) }),
+  },
+);
+
 class Run {
   readonly host: TestHost;
   now = 0;
@@ -58,6 +68,7 @@ class Run {
 
   constructor(milliseconds: number) {
     this.host = new TestHost(`${REGIONS * 2} disk /dev/log 2 nosync`, {
+      keeps: true,
       blockBytes: BLOCK,
       lazyClear: { milliseconds, regionsMax: 4 },
     });
@@ -93,6 +104,9 @@ class Run {
       case 'endWrite':
         if (host.write !== null) host.endWrite(step.errno);
         break;
+      case 'die':
+        this.#die(step.lands);
+        break;
       case 'endLegs':
         if (host.legFlushUnderWay) this.#endLegs(step.ok);
         break;
@@ -103,6 +117,23 @@ class Run {
     this.#legsBegan();
     this.#settle();
     this.check();
+  }
+
+  /** What the next process finds is what this one knew, and the kernel repeats what was not answered. */
+  #die(lands: number): void {
+    const { host } = this;
+    const before = host.disk;
+    expect(host.restart((block) => ((lands >> (block % 16)) & 1) === 1)).toBeNull();
+    const after = host.disk;
+    after.checkInvariants();
+    expect(after.summary()).toEqual({ ...before.summary(), deviceStatus: 'A' });
+    expect(after.lazyCount).toBe(before.lazyCount);
+    for (const r of INTERESTING) {
+      expect([r, after.isInSync(r), after.isClean(r)]).toEqual([r, before.isInSync(r), before.isClean(r)]);
+    }
+    this.coveredByLegs = new Set();
+    // A cleared region is owed until the legs are flushed, but nobody waits for a flush of the dead process any more.
+    this.flushes = this.flushes.map(({ covers }) => ({ pending: host.later(R.FLUSH), covers }));
   }
 
   #mark(regions: number[]): void {
@@ -165,6 +196,21 @@ describe('a disk log under random requests and ends of I/O', () => {
     (milliseconds) => {
       fc.assert(
         fc.property(fc.array(step, { minLength: 20, maxLength: 80 }), (steps) => {
+          const run = new Run(milliseconds);
+          for (const one of steps) run.take(one);
+          run.host.log.checkInvariants();
+        }),
+        { numRuns: 150 },
+      );
+    },
+    60_000,
+  );
+
+  it.each([0, 500])(
+    'and of deaths: is found again exactly as it was, and keeps its promise, lazy clear %i ms',
+    (milliseconds) => {
+      fc.assert(
+        fc.property(fc.array(deadly, { minLength: 20, maxLength: 80 }), (steps) => {
           const run = new Run(milliseconds);
           for (const one of steps) run.take(one);
           run.host.log.checkInvariants();

@@ -3,8 +3,10 @@ import {
   CoreLog,
   DiskLog,
   Effects,
+  freshControl,
   imageBytes,
   type LazyClearOptions,
+  type LogMemory,
   parseConstructor,
   ReplyKind,
 } from '../src/index.js';
@@ -32,7 +34,10 @@ const LUID = { low: 0x6600_0000, high: 0xffff_8880 };
  * Writes and leg flushes stay under way until the test ends them; `auto` ends them at once.
  */
 export class TestHost {
-  readonly log: CoreLog | DiskLog;
+  log: CoreLog | DiskLog;
+  readonly #make: () => CoreLog | DiskLog;
+  /** What outlives the log: a restart finds it. */
+  memory: LogMemory = { control: freshControl(), body: new Uint8Array(0) };
   readonly #effects = new Effects();
   readonly #arena = new Uint8Array(1024);
   readonly #view = new FrameView(this.#arena);
@@ -60,6 +65,8 @@ export class TestHost {
       lazyClear?: LazyClearOptions;
       blockBytes?: number;
       reconnected?: boolean;
+      /** The log keeps its state in `memory`. */
+      keeps?: boolean;
     } = {},
   ) {
     const parameters = parseConstructor(text);
@@ -68,17 +75,50 @@ export class TestHost {
     this.media = new Uint8Array(bytes);
     if (options.media !== undefined) this.media.set(options.media.subarray(0, bytes));
     const reconnected = options.reconnected ?? false;
-    this.log =
+    const home = (bodyBytes: number) => {
+      this.memory = { control: this.memory.control, body: new Uint8Array(bodyBytes) };
+      return this.memory;
+    };
+    const kept = options.keeps === true ? home : null;
+    this.#make = () =>
       parameters.kind === 'core'
-        ? new CoreLog(parameters, reconnected)
+        ? new CoreLog(parameters, reconnected, kept)
         : new DiskLog({
             parameters,
             deviceNumber: '254:3',
             blockBytes,
             image: new Uint8Array(bytes),
             reconnected,
+            home: kept,
             lazyClear: options.lazyClear ?? { milliseconds: 0, regionsMax: 1000 },
           });
+    this.log = this.#make();
+  }
+
+  /**
+   * The process dies and another begins with what is in `memory` and on the medium; `lands` says which blocks of the write under way still got there.
+   * Requests that wait are forgotten: the kernel asks again. Returns why the state was refused, or null.
+   */
+  restart(lands: (block: number) => boolean = () => false): string | null {
+    const { blockBytes } = this.log instanceof DiskLog ? this.log : { blockBytes: 512 };
+    for (const { offset, bytes } of this.write ?? []) {
+      for (let at = 0; at < bytes.length; at += blockBytes) {
+        if (lands((offset + at) / blockBytes))
+          this.media.set(bytes.subarray(at, at + blockBytes), offset + at);
+      }
+    }
+    this.write = null;
+    this.legFlushUnderWay = false;
+    this.#waiting.clear();
+    this.log = this.#make();
+    const problem = this.log.restore(this.memory);
+    if (problem === null && this.log instanceof DiskLog && this.log.needsImage) {
+      this.#effects.reset();
+      if (this.failReads === 0) this.disk.image.set(this.media);
+      this.disk.imageRestored(this.failReads, this.#effects);
+      this.#perform();
+    }
+    return problem;
   }
 
   get disk(): DiskLog {

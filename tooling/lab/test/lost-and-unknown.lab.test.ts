@@ -231,7 +231,7 @@ describe('lost replies, lost requests and unknown logs', () => {
     expect(differ).toEqual([]);
   }, 300_000);
 
-  it('the daemon is killed under a light load and started again: the kernel reconnects, I/O goes on, nothing is wrongly clean', async () => {
+  it('the daemon is killed under a light load and started again without its runtime state: the kernel reconnects, I/O goes on, nothing is wrongly in sync or clean', async () => {
     const disks = { d0: disk('16M'), d1: disk('16M'), log: disk('1M'), c0: disk('16M'), c1: disk('16M') };
     for (const [seed, leg] of [disks.d0, disks.d1, disks.c0, disks.c1].entries()) leg.randomize(seed + 1);
     const machine = await lab().boot({ disks });
@@ -254,10 +254,12 @@ describe('lost replies, lost requests and unknown logs', () => {
     await wroteMore(5);
     await killed.stop('SIGKILL');
     // Nobody listens: the kernel is told so at once, and tries to reconnect every 2 s.
-    await machine.run('sleep 3');
+    await machine.run('rm -r /run/dmlog/state; sleep 3');
     const singled = await startSingled(machine);
     await wroteMore(5);
     expect(reconnects(singled)).toEqual(['LVM-c', 'LVM-d']);
+    const core = (await singled.status()).logs.find(({ uuid }) => uuid === 'LVM-c');
+    expect(core).toMatchObject({ state: 'live', inSyncCount: 0 });
 
     await machine.run('touch /run/tmp/enough');
     for (const load of loads) expect(await load.exited).toBe(0);

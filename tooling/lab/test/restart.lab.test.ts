@@ -16,10 +16,13 @@ const SINGLED = fileURLToPath(new URL('../../../apps/singled/dist/cli.cjs', impo
 
 const REGION_SECTORS = 128;
 const REGION_BYTES = REGION_SECTORS * 512;
-const LEG = '16M';
-const REGIONS = (16 << 20) / REGION_BYTES;
+const LEG = '8M';
+const REGIONS = (8 << 20) / REGION_BYTES;
 const KINDS = ['disk', 'core'] as const;
 type Kind = (typeof KINDS)[number];
+
+/** Kills while a resync runs. */
+const RESYNC_KILLS = Math.ceil(KILLS / 3);
 
 /** A kill comes so long after every load has written again; some come while the next daemon is still starting. */
 const KILL_AFTER_MS_MAX = 700;
@@ -93,19 +96,19 @@ const madeAnew = (singled: Daemon) => singled.lines().filter(({ msg }) => msg ==
 const fioLoad = (kind: Kind) => {
   const half = (REGIONS / 2) * REGION_BYTES;
   const job = { device: `/dev/mapper/${kind}`, pattern: 'randwrite', offset: half, size: half } as const;
-  const command = fioCommand({ ...job, ioBytes: 512 << 10, depth: 4, verify: true });
+  const command = fioCommand({ ...job, ioBytes: 256 << 10, depth: 4, verify: true });
   return `
 set -e
 while [ ! -e /run/tmp/enough ]; do
   ${command} > /run/tmp/${kind}.fio || { cat /run/tmp/${kind}.fio; exit 1; }
-  echo passed
+  echo passed; sleep 0.5
 done
 cat /run/tmp/${kind}.fio`;
 };
 
 const place = (kind: Kind) => `/run/tmp/${kind}.$i`;
 const sameAsWritten = (kind: Kind) =>
-  `{ [ ! -e ${place(kind)} ] || dd if=/dev/mapper/${kind} bs=64k skip=$((i * 15)) count=1 iflag=direct status=none | cmp - ${place(kind)}; }`;
+  `{ [ ! -e ${place(kind)} ] || dd if=/dev/mapper/${kind} bs=64k skip=$((i * 7)) count=1 iflag=direct status=none | cmp - ${place(kind)}; }`;
 
 /** Writes to eight regions of the first half in turn, and reads each write back: each line is one acknowledged and verified write. */
 const verifiedLoad = (kind: Kind) => `
@@ -113,9 +116,9 @@ set -e; n=0
 while [ ! -e /run/tmp/enough ]; do
   i=$((n % 8)); n=$((n + 1))
   dd if=/dev/urandom of=${place(kind)} bs=64k count=1 status=none
-  dd if=${place(kind)} of=/dev/mapper/${kind} bs=64k seek=$((i * 15)) oflag=direct conv=notrunc status=none
+  dd if=${place(kind)} of=/dev/mapper/${kind} bs=64k seek=$((i * 7)) oflag=direct conv=notrunc status=none
   ${sameAsWritten(kind)}
-  echo verified
+  echo verified; sleep 0.05
 done`;
 
 describe(`singled is killed ${KILLS} times (DMLOG_RESTART_SEED=${SEED})`, () => {
@@ -153,11 +156,15 @@ describe(`singled is killed ${KILLS} times (DMLOG_RESTART_SEED=${SEED})`, () => 
         const startedAt = performance.now();
         await wroteMore();
         waitedMs.push(Math.round(performance.now() - startedAt));
-        expect(await seen(singled), `kill ${kill}`).toEqual(FULL);
+        for (const kind of KINDS) {
+          const { inSyncCount, legHealth } = await machine.dmStatus(kind);
+          expect({ inSyncCount, legHealth }, `kill ${kill}`).toEqual({ inSyncCount: REGIONS, legHealth: 'AA' });
+        }
         expect(madeAnew(singled), `kill ${kill}`).toEqual([]);
       }
       console.log(`all mirrors written to again after ${waitedMs.join(', ')} ms`);
 
+      expect(await seen(singled)).toEqual(FULL);
       // An orderly end says who waits, and is as good as a kill.
       await singled.stop('SIGTERM');
       const told = singled.lines().find(({ msg }) => /^stopped: writes/.test(String(msg)));
@@ -194,5 +201,52 @@ describe(`singled is killed ${KILLS} times (DMLOG_RESTART_SEED=${SEED})`, () => 
       expect(legsEqual(disks.core0, disks.core1)).toBe(true);
     },
     60_000 + KILLS * 60_000,
+  );
+
+  it(
+    'during a resync: what was in sync stays so, and the resync goes on from there',
+    async () => {
+      const random = seededRandom(SEED + 1);
+      const disks = freshDisks();
+      const machine = await lab().boot({ disks });
+      let singled = await startSingled(machine);
+      for (const kind of KINDS) await machine.dmCreate(kind, tableOf(machine, kind));
+      const progress = () =>
+        Promise.all(KINDS.map(async (kind) => (await machine.dmStatus(kind)).inSyncCount));
+
+      const found: { before: number[]; after: number[] }[] = [];
+      for (let kill = 0; kill < RESYNC_KILLS; kill++) {
+        const goal = Math.floor((REGIONS * (kill + random())) / (RESYNC_KILLS + 1));
+        let before: number[] = [];
+        const reached = async () => {
+          before = await progress();
+          return Math.min(...before) >= goal;
+        };
+        await expect.poll(reached, { timeout: 60_000, interval: 10 }).toBe(true);
+        await sleep(between(random, 0, 50));
+        await singled.stop('SIGKILL');
+        singled = await startSingled(machine);
+        expect(madeAnew(singled), `kill ${kill}`).toEqual([]);
+        found.push({ before, after: await progress() });
+      }
+      for (const { before, after } of found) {
+        expect(after.every((count, index) => count >= (before[index] as number))).toBe(true);
+      }
+      // The first goal is far from the end: one kill at least came in the middle.
+      expect(Math.min(...(found[0]?.before ?? []))).toBeLessThan(REGIONS);
+      for (const kind of KINDS) await machine.waitInSync(kind);
+      for (const kind of KINDS) {
+        const recovered = (await recoveredSectors(machine, kind)) / REGION_SECTORS;
+        expect(recovered).toBeGreaterThanOrEqual(REGIONS);
+        expect(recovered).toBeLessThanOrEqual(REGIONS + RESYNC_KILLS);
+        await machine.dmRemove(kind);
+      }
+      expect(await machine.dmesg()).not.toMatch(/I\/O error|Insufficient space/);
+      await singled.stop();
+      await machine.halt();
+      expect(legsEqual(disks.disk0, disks.disk1)).toBe(true);
+      expect(legsEqual(disks.core0, disks.core1)).toBe(true);
+    },
+    60_000 + RESYNC_KILLS * 60_000,
   );
 });
