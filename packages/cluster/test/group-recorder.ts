@@ -119,10 +119,17 @@ export class Recorder {
     const flood = this.#flood;
     if (flood === null) return;
     for (; flood.next < flood.count; flood.next++) {
-      if (this.#group!.send(encodeText(`${flood.tag}-${flood.next}`, flood.bytes))) continue;
-      this.#note({ kind: 'refused' });
-      return;
+      if (!this.#send(`${flood.tag}-${flood.next}`, flood.bytes)) return;
     }
     this.#flood = null;
+  }
+
+  /** The bytes are ours again as soon as `send` returned. */
+  #send(text: string, bytes?: number): boolean {
+    const message = encodeText(text, bytes);
+    const taken = this.#group!.send(message);
+    message.fill(0);
+    if (!taken) this.#note({ kind: 'refused' });
+    return taken;
   }
 }
