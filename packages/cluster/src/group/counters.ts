@@ -47,6 +47,8 @@ export class SimulationCounters {
   leftAndBack = 0;
   /** Members that a node still listed, and that a synchronisation found to be gone. */
   zombiesRemoved = 0;
+  /** Members that a node lists though their node is not in its ring. */
+  ghosts = 0;
   /** A send was refused because too many messages were under way. */
   refusedSends = 0;
   drains = 0;

@@ -34,8 +34,7 @@ export interface SimulatedJoinOptions {
  * What may fail: nodes crash, pause and come back; the network falls apart and heals; processes and engines die; each at any moment between two
  * steps. What is modelled, from the sources and measurements of corosync 3.1.7: one order per ring; agreed, not safe delivery; the token as the
  * right to send; recovery of what any survivor got; the synchronisation that ends with confchg and ring; and the ways in which that goes wrong
- * ({@link SimulationChances}, {@link SimulationCounters}). Not modelled: members that stay listed for ever (a bug of corosync up to 3.1.10), lost or
- * split join and leave messages, a ring id that recurs.
+ * ({@link SimulationChances}, {@link SimulationCounters}). Not modelled: join and leave messages that are cut by a merge, a ring id that recurs.
  */
 export class SimulatedNetwork {
   readonly counters = new SimulationCounters();

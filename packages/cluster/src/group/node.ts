@@ -33,6 +33,8 @@ export class SimulatedNode {
   announced: Ring | null = null;
   /** Ids of the rings that it was in since then, and never announced. */
   detour = '';
+  /** What it heard in a synchronisation that was broken off, and does not forget; `ghost` in chances.ts. */
+  stale: readonly Process[] = [];
   /** Highest of all its rings; survives restarts, as corosync's file does. */
   ringSeq = 0;
   /** Accepted, and without a place yet. */
@@ -100,6 +102,7 @@ export class SimulatedNode {
     this.ring = null;
     this.announced = null;
     this.detour = '';
+    this.stale = [];
     this.outbox = [];
     this.processes = [];
     this.members = [];
@@ -155,7 +158,7 @@ export class SimulatedNode {
   }
 
   #gone(process: Process, reason: LeaveReason): void {
-    if (!this.processes.some((one) => sameProcess(one, process))) return;
+    if (!includes(this.processes, process)) return;
     const member = this.#local(process);
     if (member !== undefined) {
       member.push({ kind: 'left' });
@@ -172,23 +175,27 @@ export class SimulatedNode {
     );
     const left = this.#remove(lost, LeaveReason.NODEDOWN);
     const { counters } = this.#port;
-    for (const zombie of this.processes.filter((one) => one.nodeId !== this.nodeId)) {
-      if (ring.processes.some((one) => sameProcess(one, zombie))) continue;
+    for (const zombie of this.processes) {
+      if (zombie.nodeId === this.nodeId || !ring.nodes.includes(zombie.nodeId)) continue;
+      if (includes(ring.processes, zombie)) continue;
       counters.zombiesRemoved++;
       this.#remove([zombie], LeaveReason.PROCDOWN);
     }
-    const fresh = ring.processes.filter((one) => !this.processes.some((known) => sameProcess(one, known)));
+    const ghosts = this.stale.filter((one) => !ring.nodes.includes(one.nodeId));
+    const fresh = [...ring.processes, ...ghosts].filter((one) => !includes(this.processes, one));
+    counters.ghosts += fresh.filter((one) => ghosts.includes(one)).length;
     this.#add(fresh, JoinReason.NODEUP);
     if (left > 0 && fresh.length > 0) counters.leftThenJoined++;
-    if (lost.some((one) => fresh.some((back) => sameProcess(one, back)))) counters.leftAndBack++;
+    if (lost.some((one) => includes(fresh, one))) counters.leftAndBack++;
     this.announced = ring;
     this.detour = '';
+    this.stale = [];
     this.#toAll(this.#ringEvent(ring));
   }
 
   /** One confchg for each group concerned. */
   #add(added: readonly Process[], reason: JoinReason): void {
-    const fresh = added.filter((one) => !this.processes.some((known) => sameProcess(one, known)));
+    const fresh = added.filter((one) => !includes(this.processes, one));
     this.processes = [...this.processes, ...fresh].sort(compareMembers);
     for (const group of new Set(fresh.map((one) => one.group))) {
       const joined = fresh
@@ -200,7 +207,7 @@ export class SimulatedNode {
   }
 
   #remove(removed: readonly Process[], reason: LeaveReason): number {
-    this.processes = this.processes.filter((one) => !removed.includes(one) && !includes(removed, one));
+    this.processes = this.processes.filter((one) => !includes(removed, one));
     for (const group of new Set(removed.map((one) => one.group))) {
       const left: LeftMember[] = removed
         .filter((one) => one.group === group)

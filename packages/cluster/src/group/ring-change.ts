@@ -105,6 +105,7 @@ function recover(
       node.deliverNext();
     }
     if (node.announced === ring) continue;
+    if (random() < chances.ghost) node.stale = ring.processes;
     counters.ringsNeverSeen++;
     if (all.some((other) => other.announced === ring)) counters.ringsSeenByOthersOnly++;
   }
