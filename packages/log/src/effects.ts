@@ -88,6 +88,10 @@ export class Effects {
     this.second = second;
   }
 
+  later(): void {
+    this.reply = ReplyKind.LATER;
+  }
+
   fail(errno: number): void {
     this.reply = ReplyKind.ERROR;
     this.errno = errno;

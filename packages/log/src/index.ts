@@ -30,9 +30,12 @@ export {
   RETRY_MS,
   SUSPEND_FLUSH_MS_MAX,
 } from './disk-log.js';
-export { Effects, LateReplies, ReplyKind, WAITING_MAX } from './effects.js';
+export { Effects, LateReplies, ReplyKind, WAITING_MAX, Waiters } from './effects.js';
 export {
+  adoptBits,
+  adoptHeader,
   BITMAP_OFFSET,
+  collectDifferences,
   HEADER_BYTES,
   IMAGE_MAGIC,
   IMAGE_VERSION,
@@ -44,6 +47,7 @@ export {
   readHeader,
   writeHeader,
 } from './image.js';
+export { LazyClears } from './lazy-clears.js';
 export {
   bodyBytes,
   CONTROL_BYTES,

@@ -4,12 +4,12 @@ import { RegionBitmap, type RegionBitmapOptions } from '@dmlog/bitmap';
  * A bitmap in memory that outlives the process, with a digest beside it, so that a restarted daemon can tell a whole bitmap from a damaged one.
  *
  * The digest is the XOR of one number for each word, so a change of one bit changes it in a step of its own. The process may die
- * between the two steps; then digest and words differ by exactly one bit of the word that the seal's *intent* names, which is told before. Anything else
- * is damage. What changes many words at once opens the seal and closes it again when it is done.
+ * between the two steps; then digest and words differ by exactly the bit that the seal's *intent* names, from before the first step until after the last.
+ * Anything else is damage. What changes many words at once opens the seal and closes it again when it is done.
  *
  * | word | of a seal                                                         |
  * |    0 | digest                                                            |
- * |    1 | intent: index of the word that was, or is about to be, changed    |
+ * |    1 | intent: region that is being changed and 1 more; 0 at rest        |
  * |    2 | 1 while many words are being changed: the digest says nothing     |
  * |    3 | zero                                                              |
  *
@@ -50,16 +50,16 @@ export function digestOf(words: Int32Array): number {
   return digest;
 }
 
-/** Whether `words` are what the seal vouches for, or one bit of one announced change away from it. */
+/** Whether `words` are what the seal vouches for, but for the one change that it announces. */
 export function isWhole(words: Int32Array, seal: Int32Array): boolean {
   if (seal[OPEN] !== 0) return false;
   const missing = digestOf(words) ^ (seal[DIGEST] as number);
   if (missing === 0) return true;
-  const w = seal[INTENT] as number;
-  if (w < 0 || w >= words.length) return false;
+  const intent = (seal[INTENT] as number) >>> 0;
+  const w = (intent - 1) >>> 5;
+  if (intent === 0 || w >= words.length) return false;
   const now = words[w] as number;
-  for (let bit = 0; bit < 32; bit++) if (change(w, now ^ (1 << bit), now) === missing) return true;
-  return false;
+  return change(w, now ^ (1 << ((intent - 1) & 31)), now) === missing;
 }
 
 function wordsOf(bytes: Uint8Array): Int32Array {
@@ -87,21 +87,23 @@ export class SealedBitmap extends RegionBitmap {
   override set(region: number): boolean {
     const w = region >>> 5;
     const before = this.#words[w] as number;
-    this.#seal[INTENT] = w;
-    if (!super.set(region)) return false;
-    this.#seal[DIGEST] = (this.#seal[DIGEST] as number) ^ change(w, before, this.#words[w] as number);
-    return true;
+    this.#seal[INTENT] = region + 1;
+    const changed = super.set(region);
+    if (changed)
+      this.#seal[DIGEST] = (this.#seal[DIGEST] as number) ^ change(w, before, this.#words[w] as number);
+    this.#seal[INTENT] = 0;
+    return changed;
   }
-
   override clear(region: number): boolean {
     const w = region >>> 5;
     const before = this.#words[w] as number;
-    this.#seal[INTENT] = w;
-    if (!super.clear(region)) return false;
-    this.#seal[DIGEST] = (this.#seal[DIGEST] as number) ^ change(w, before, this.#words[w] as number);
-    return true;
+    this.#seal[INTENT] = region + 1;
+    const changed = super.clear(region);
+    if (changed)
+      this.#seal[DIGEST] = (this.#seal[DIGEST] as number) ^ change(w, before, this.#words[w] as number);
+    this.#seal[INTENT] = 0;
+    return changed;
   }
-
   override fill(value: boolean): void {
     this.#seal[OPEN] = 1;
     super.fill(value);
@@ -135,6 +137,7 @@ export class SealedBitmap extends RegionBitmap {
   #close(): void {
     const digest = digestOf(this.#words);
     if (this.#seal[DIGEST] !== digest) this.#seal[DIGEST] = digest;
+    if (this.#seal[INTENT] !== 0) this.#seal[INTENT] = 0;
     if (this.#seal[OPEN] !== 0) this.#seal[OPEN] = 0;
   }
 }
