@@ -1,5 +1,5 @@
 /*
- * A file's bytes as memory: map(fd, bytes) -> ArrayBuffer, shared with the file (MAP_SHARED).
+ * A file's bytes as memory: map(fd, bytes) -> ArrayBuffer, shared with the file (MAP_SHARED); unmap(buffer) gives it back.
  *
  * What is written there is in the file at once and outlives the process, because the memory belongs to the file and not to the process. Space
  * is taken first: a page that a full file system cannot supply would end the process by SIGBUS at its first touch, long after
@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <node_api.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -62,11 +63,33 @@ static napi_value mapping_map(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/*
+ * unmap(buffer): detaches it, so that the engine frees the memory at its next turn and not at some collection. All views of it have length 0 from
+ * now on. Twice is once.
+ */
+static napi_value mapping_unmap(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argv[1];
+  bool detached = false;
+  if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 1 ||
+      napi_is_detached_arraybuffer(env, argv[0], &detached) != napi_ok ||
+      (!detached && napi_detach_arraybuffer(env, argv[0]) != napi_ok)) {
+    napi_throw_type_error(env, "ERR_INVALID_ARG_VALUE", "unmap(buffer): an ArrayBuffer of map");
+  }
+  return NULL;
+}
+
 NAPI_MODULE_INIT() {
-  napi_value function;
-  if (napi_create_function(env, "map", NAPI_AUTO_LENGTH, mapping_map, NULL, &function) != napi_ok ||
-      napi_set_named_property(env, exports, "map", function) != napi_ok) {
-    return NULL;
+  static const struct {
+    const char *name;
+    napi_callback callback;
+  } functions[] = {{"map", mapping_map}, {"unmap", mapping_unmap}};
+  for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+    napi_value function;
+    if (napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH, functions[i].callback, NULL, &function) != napi_ok ||
+        napi_set_named_property(env, exports, functions[i].name, function) != napi_ok) {
+      return NULL;
+    }
   }
   return exports;
 }

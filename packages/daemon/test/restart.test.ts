@@ -271,8 +271,9 @@ describe('a daemon that cannot keep state', () => {
 
   it('says so of a log for which there is no room, and leaves no file that says less than the kernel knows', async () => {
     const host = new Host();
-    const { map } = host.binding;
+    const { map, unmap } = host.binding;
     host.binding = {
+      unmap,
       map: (fd, bytes) => {
         if (bytes > HEAD_BYTES) throw Object.assign(new Error('no space'), { code: 'ENOSPC' });
         return map(fd, bytes);

@@ -109,6 +109,22 @@ describe('the addon that maps files', () => {
     expect([bytes.byteLength, bytes[5000]]).toEqual([8192, 7]);
   });
 
+  it('gives memory back at once when it is told to', async () => {
+    const binding = loadMappingBinding();
+    const file = scratchFile(10);
+    const fd = openSync(file, 'r+');
+    const memory = binding.map(fd, 8192);
+    closeSync(fd);
+    const view = new Uint8Array(memory);
+    const mapped = () => readFileSync('/proc/self/maps', 'utf8').includes(file);
+    expect(mapped()).toBe(true);
+    binding.unmap(memory);
+    binding.unmap(memory);
+    expect(view.byteLength).toBe(0);
+    await expect.poll(mapped, { timeout: 20_000 }).toBe(false);
+    expect(() => binding.unmap(file as unknown as ArrayBuffer)).toThrow(/an ArrayBuffer of map/);
+  });
+
   it.each([
     ['no descriptor', -1, 4096, 'EBADF'],
     ['no size', 0, 0, 'ERR_INVALID_ARG_VALUE'],

@@ -103,6 +103,7 @@ export class KeptState {
   readonly #memory: LogMemory;
   readonly #sections: readonly Section[];
   #generation: number;
+  #fresh = false;
 
   /** Throws RangeError for memory that is too small. */
   constructor(memory: LogMemory, sections: readonly Section[]) {
@@ -122,8 +123,9 @@ export class KeptState {
     writeRecord(this.#control, this.#generation, this.values);
   }
 
-  /** For memory whose bitmaps are all zero: whatever seals an earlier use left are void. */
+  /** For memory whose bitmaps are all zero: whatever seals an earlier use left are void. Before any bitmap is taken. */
   sealAfresh(): void {
+    this.#fresh = true;
     this.#control.fill(0, SEALS_AT_WORD);
   }
 
@@ -137,7 +139,7 @@ export class KeptState {
     const { bits, ...search } = this.#sections[index] as Section;
     const bytes = this.#bytes(index);
     if (empty) bytes.fill(0);
-    return new SealedBitmap(bits, bytes, this.#seal(index), search);
+    return new SealedBitmap(bits, bytes, this.#seal(index), search, this.#fresh);
   }
 
   #bytes(index: number): Uint8Array {

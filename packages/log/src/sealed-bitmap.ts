@@ -71,17 +71,21 @@ export class SealedBitmap extends RegionBitmap {
   readonly #words: Int32Array;
   readonly #seal: Int32Array;
 
-  /** Adopts what `memory` holds and seals it: check with {@link isWhole} before. */
+  /**
+   * Adopts what `memory` holds and seals it: check with {@link isWhole} before. `fresh` says that memory and seal are all zero, which need not be
+   * looked at then.
+   */
   constructor(
     regionCount: number,
     memory: Uint8Array,
     seal: Int32Array,
     options: Omit<RegionBitmapOptions, 'memory'> = {},
+    fresh = false,
   ) {
     super(regionCount, { ...options, memory });
     this.#words = wordsOf(this.bytes);
     this.#seal = seal;
-    this.#close();
+    if (!fresh) this.#close();
   }
 
   override set(region: number): boolean {

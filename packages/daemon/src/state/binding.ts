@@ -10,6 +10,8 @@ export interface MappingBinding {
    * whose `code` is an errno name: ENOSPC where the file system is full.
    */
   map(fd: number, bytes: number): ArrayBuffer;
+  /** Gives the memory of {@link map} back; every view of it has length 0 then. Twice is once. */
+  unmap(memory: ArrayBuffer): void;
 }
 
 const ADDON = 'dmlog_mapping.node';

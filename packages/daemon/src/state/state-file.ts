@@ -11,6 +11,8 @@ export class StateFile {
   readonly identity: LogIdentity;
   readonly #binding: MappingBinding;
   readonly #logger: Logger;
+  /** What is mapped now. */
+  #memory: ArrayBuffer | null = null;
 
   constructor(path: string, identity: LogIdentity, binding: MappingBinding, logger: Logger) {
     this.path = path;
@@ -46,8 +48,10 @@ export class StateFile {
     }
   }
 
-  /** The log is gone, or its state must not be believed. */
+  /** The log is gone, or its state must not be believed. Its memory is given back: the log must not be asked any more. */
   discard(): void {
+    if (this.#memory !== null) this.#binding.unmap(this.#memory);
+    this.#memory = null;
     try {
       unlinkSync(this.path);
     } catch (error) {
@@ -63,6 +67,7 @@ export class StateFile {
       const size = bytes ?? fstatSync(fd).size;
       if (size < HEAD_BYTES) throw new Error(`it is cut: ${size} bytes`);
       const memory = this.#binding.map(fd, size);
+      this.#memory = memory;
       return {
         control: new Uint8Array(memory, IDENTITY_AREA_BYTES, HEAD_BYTES - IDENTITY_AREA_BYTES),
         body: new Uint8Array(memory, HEAD_BYTES, size - HEAD_BYTES),
