@@ -19,6 +19,7 @@ import {
   type Geometry,
   type Message,
   MessageKind,
+  NO_POSITIONS,
   type Positions,
   type StateIdentity,
   sameRing,
@@ -124,8 +125,8 @@ export class Member {
   #lastNumber = 0;
   /** What other members are known to have applied, in this ring. */
   readonly #stated = new Map<number, number>();
-  #disk: Positions = { marks: 0, clears: 0 };
-  #ownDisk: Positions = { marks: 0, clears: 0 };
+  #disk: Positions = NO_POSITIONS;
+  #ownDisk: Positions = NO_POSITIONS;
   #owesPosition = false;
 
   constructor(init: MemberInit) {
@@ -165,13 +166,9 @@ export class Member {
     return this.#agreedRing;
   }
 
-  /** The participant with the lowest node id: it keeps the disk image. 0 while there is none. */
+  /** The participant that keeps the disk image; 0 while there is none. */
   get writer(): number {
-    let lowest = 0;
-    for (const node of this.#state?.nodes.values() ?? []) {
-      if (node.presence !== Presence.ABSENT && (lowest === 0 || node.nodeId < lowest)) lowest = node.nodeId;
-    }
-    return lowest;
+    return this.#state?.writer ?? 0;
   }
 
   /** What the image has for certain. */
@@ -403,7 +400,7 @@ export class Member {
     if (this.#state === null) return;
     const entries = this.#listener.bringAlong(this.#state);
     this.#state = null;
-    this.#disk = { marks: 0, clears: 0 };
+    this.#disk = NO_POSITIONS;
     this.counters.contributions++;
     for (const one of entries) this.#emit(MessageKind.ENTRIES, encodeEntries([one]));
   }
@@ -516,19 +513,20 @@ export class Member {
       this.#disk = {
         marks: Math.max(this.#disk.marks, positions.marks),
         clears: Math.max(this.#disk.clears, positions.clears),
+        failed: positions.failed,
       };
     }
     this.#listener.applied(0);
   }
 
   #statePosition(): void {
-    const positions = this.writer === this.self.nodeId ? this.#ownDisk : { marks: 0, clears: 0 };
+    const positions = this.writer === this.self.nodeId ? this.#ownDisk : NO_POSITIONS;
     this.#emit(MessageKind.POSITIONS, encodePositions(positions));
   }
 
   // Snapshots
 
-  /** The lowest participant brings joiners the state. */
+  /** The writer brings joiners the state. */
   #isDonor(): boolean {
     return this.#phase === 'active' && this.writer === this.self.nodeId;
   }

@@ -208,26 +208,31 @@ export function decodeHello(bytes: Uint8Array): Hello | null {
   };
 }
 
-/** What the sender has on stable media; both 0 unless it is the writer of a disk log. */
+/** What the sender has on stable media; all 0 unless it is the writer of a disk log. */
 export interface Positions {
   /** All marks that were ordered up to here are on the image. */
   readonly marks: number;
   /** All clears that were ordered up to here are on the image, too. */
   readonly clears: number;
+  /** Writing marks failed that were ordered up to here: who waits for them is told so. */
+  readonly failed: number;
 }
 
+export const NO_POSITIONS: Positions = { marks: 0, clears: 0, failed: 0 };
+
 export function encodePositions(positions: Positions): Uint8Array {
-  const bytes = new Uint8Array(16);
+  const bytes = new Uint8Array(24);
   const view = viewOf(bytes);
   setU64(view, 0, positions.marks);
   setU64(view, 8, positions.clears);
+  setU64(view, 16, positions.failed);
   return bytes;
 }
 
 export function decodePositions(bytes: Uint8Array): Positions | null {
-  if (bytes.byteLength !== 16) return null;
+  if (bytes.byteLength !== 24) return null;
   const view = viewOf(bytes);
-  return { marks: getU64(view, 0), clears: getU64(view, 8) };
+  return { marks: getU64(view, 0), clears: getU64(view, 8), failed: getU64(view, 16) };
 }
 
 /** One incarnation of a member, and which of the sender's snapshots for it: u32 each. */

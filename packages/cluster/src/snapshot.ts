@@ -3,7 +3,7 @@
  *
  * | part          | content                                                                                             |
  * |---------------|-----------------------------------------------------------------------------------------------------|
- * | head, 64 byte | u32 "DMS1", u32 regions, u64 position, 2×u32 hash, u32 + u64 agreed ring, u64 search from, u32 nodes, u32 waiting, 8 bytes 0 |
+ * | head, 64 byte | u32 "DMS1", u32 regions, u64 position, 2×u32 hash, u32 + u64 agreed ring, u64 search from, u32 nodes, u32 waiting, u32 writer, 8 bytes 0 |
  * | three bitmaps | in sync, stale, given up: u32 length, then the compact form of `@dmlog/bitmap`, which has its own checksum |
  * | per node      | u32 id, 16 bytes boot id, u8 presence, u8 returning, u8 needs a reload, u8 0, u32 leases, the leases, u32 length, its marks |
  * | per waiting   | u32 node id, u32 nonce, 16 bytes boot id: joiners that still wait for a state                       |
@@ -44,6 +44,7 @@ export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
   setU64(head, 36, state.searchFrom);
   head.setUint32(44, state.nodes.size, true);
   head.setUint32(48, waiting.length, true);
+  head.setUint32(52, state.writer, true);
   for (const bitmap of [state.inSync, state.stale, state.givenUp]) writer.blob(bitmap.serialize());
   for (const node of state.nodes.values()) {
     writer.u32(node.nodeId);
@@ -82,6 +83,7 @@ export function decodeSnapshot(bytes: Uint8Array, regionCount: number): Snapshot
   state.hash.low = head.getUint32(20, true);
   state.searchFrom = getU64(head, 36);
   for (let left = head.getUint32(44, true); left > 0; left--) readNode(reader, state);
+  state.writer = head.getUint32(52, true);
   state.restore(inSync, stale, givenUp);
   const waiting: Waiting[] = [];
   for (let left = head.getUint32(48, true); left > 0; left--) {

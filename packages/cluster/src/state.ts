@@ -71,6 +71,8 @@ export class ReplicatedState {
   readonly hash = new ChainHash();
   /** Where the search for work goes on. */
   searchFrom = 0;
+  /** The participant that keeps the disk image and brings joiners the state; 0 while there is none. It stays that until it goes: an image never has two. */
+  writer = 0;
   watcher: StateWatcher = NOBODY;
 
   /** A state in which nothing is in sync. */
@@ -216,6 +218,7 @@ export class ReplicatedState {
   ready(node: NodeState): void {
     node.presence = Presence.SUSPENDED;
     node.returning = false;
+    if (this.writer === 0) this.#electWriter();
   }
 
   /** The node's mirror is live with a table loaded since: its kernel believes nothing that it did not ask for. */
@@ -284,8 +287,9 @@ export class ReplicatedState {
   daemonDown(nodeId: number): void {
     const node = this.nodes.get(nodeId);
     if (node === undefined) return;
-    if (node.presence === Presence.SUSPENDED) this.nodeLeft(nodeId);
-    else node.presence = Presence.ABSENT;
+    if (node.presence === Presence.SUSPENDED) return this.nodeLeft(nodeId);
+    node.presence = Presence.ABSENT;
+    if (this.writer === nodeId) this.#electWriter();
   }
 
   /** The node's kernel is gone, or taken for gone: its marks are orphans, its leases return. */
@@ -295,6 +299,7 @@ export class ReplicatedState {
     this.release(node);
     this.#orphan(node);
     this.nodes.delete(nodeId);
+    if (this.writer === nodeId) this.#electWriter();
     this.#reloaded(nodeId);
   }
 
@@ -340,6 +345,14 @@ export class ReplicatedState {
     }
     if (this.needReload.size === 0 && ((stale && !marked) || this.givenUp.get(region))) {
       throw new Error(`invariant 4: region ${region} waits for reloads, but no node is waited for`);
+    }
+  }
+
+  /** The participant with the lowest node id. */
+  #electWriter(): void {
+    this.writer = 0;
+    for (const { nodeId, presence } of this.nodes.values()) {
+      if (presence !== Presence.ABSENT && (this.writer === 0 || nodeId < this.writer)) this.writer = nodeId;
     }
   }
 

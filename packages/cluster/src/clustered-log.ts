@@ -1,0 +1,236 @@
+import {
+  type DirtyLog,
+  type Effects,
+  type LogMemory,
+  type LogParameters,
+  type LogState,
+  type LogSummary,
+  ReplyKind,
+} from '@dmlog/log';
+import { Errno, type FrameView, RequestType } from '@dmlog/protocol';
+import type { ClusterEffects } from './cluster-effects.js';
+import type { Replica } from './replica.js';
+
+/**
+ * A clustered log as one table of one node sees it: the requests of its kernel, answered from this node's {@link Replica}. The logs of two tables of one uuid share the
+ * replica and take turns: one of them at most is live.
+ *
+ * Which answers may lag behind the order, and why that is safe, is said in docs/cluster-protocol.md.
+ */
+export class ClusteredLog implements DirtyLog {
+  readonly parameters: LogParameters;
+  readonly replica: Replica;
+  #state: LogState = 'constructed';
+  #reconnected: boolean;
+
+  constructor(replica: Replica, reconnected: boolean) {
+    this.parameters = replica.parameters;
+    this.replica = replica;
+    this.#reconnected = reconnected;
+  }
+
+  get state(): LogState {
+    if (this.#state === 'live' && this.replica.mirror === 'resuming') return 'resuming';
+    return this.#state;
+  }
+
+  get needsTick(): boolean {
+    return this.replica.needsTick;
+  }
+
+  request(view: FrameView, port: number, effects: Effects): void {
+    const clusterEffects = effects as ClusterEffects;
+    if (this.#missedResume(view)) {
+      effects.reply = ReplyKind.UNKNOWN;
+      return;
+    }
+    switch (view.type) {
+      case RequestType.IN_SYNC:
+        return this.#inSync(view, effects);
+      case RequestType.MARK_REGION:
+        return this.#mark(view, port, clusterEffects);
+      case RequestType.CLEAR_REGION:
+        return this.#clear(view, clusterEffects);
+      case RequestType.FLUSH:
+        return this.#flush(view, port, clusterEffects);
+      case RequestType.IS_REMOTE_RECOVERING:
+        return this.#isRemoteRecovering(view, effects);
+      case RequestType.GET_SYNC_COUNT:
+        return this.#syncCount(effects);
+      case RequestType.GET_RESYNC_WORK:
+        return this.replica.askForWork(view.seq, port, clusterEffects);
+      case RequestType.SET_REGION_SYNC:
+        return this.#setRegionSync(view, clusterEffects);
+      case RequestType.IS_CLEAN:
+        return this.#isClean(view, effects);
+      default:
+        return this.#lifecycle(view, port, clusterEffects);
+    }
+  }
+
+  tick(nowMs: number, effects: Effects): void {
+    this.replica.tick(nowMs, effects as ClusterEffects);
+  }
+
+  /** A replica has no state of its own to find again: the group has it. */
+  restore(_memory: LogMemory): string | null {
+    return 'clustered logs take their state from the group';
+  }
+
+  summary(): LogSummary {
+    const { replica } = this;
+    const { state } = replica;
+    return {
+      type: this.parameters.typeName,
+      state: this.state,
+      regionSizeSectors: this.parameters.regionSizeSectors,
+      regionCount: this.parameters.regionCount,
+      inSyncCount: replica.inSyncCount,
+      dirtyCount: this.parameters.regionCount - (state?.clean.count ?? 0),
+      recovering: replica.recovery.handedOut < 0 ? null : replica.recovery.handedOut,
+      deviceStatus: replica.image?.deviceStatus ?? null,
+    };
+  }
+
+  checkInvariants(): void {
+    this.replica.checkInvariants();
+  }
+
+  get #owns(): boolean {
+    return this.replica.isOwner(this);
+  }
+
+  #missedResume(view: FrameView): boolean {
+    if (this.#state === 'destroyed') return true;
+    const { type } = view;
+    const ofRegions =
+      (type >= RequestType.IS_CLEAN && type <= RequestType.SET_REGION_SYNC) ||
+      type === RequestType.IS_REMOTE_RECOVERING;
+    if (this.#state === 'constructed') return ofRegions;
+    if (this.#state !== 'suspended') return false;
+    // The last CLEAR and FLUSH of a suspended mirror come after POSTSUSPEND; new work does not.
+    return (
+      type === RequestType.GET_RESYNC_WORK ||
+      type === RequestType.MARK_REGION ||
+      (type === RequestType.FLUSH && view.regionCount > 0)
+    );
+  }
+
+  /** Null if one of the payload's regions is out of range. */
+  #regions(view: FrameView): number[] | null {
+    const regions: number[] = [];
+    for (let i = 0; i < view.regionCount; i++) {
+      const region = view.region(i);
+      if (!(region < this.parameters.regionCount)) return null;
+      regions.push(region);
+    }
+    return regions;
+  }
+
+  #mark(view: FrameView, port: number, effects: ClusterEffects): void {
+    const regions = this.#regions(view);
+    if (regions === null) return effects.fail(Errno.EINVAL);
+    this.replica.mark(regions);
+    // Without quorum nothing that changes the state is answered (design rule 22).
+    if (this.replica.operational) effects.ack();
+    else this.replica.flush(view.seq, port, effects);
+  }
+
+  #clear(view: FrameView, effects: ClusterEffects): void {
+    const regions = this.#regions(view);
+    if (regions === null) return effects.fail(Errno.EINVAL);
+    effects.ack();
+    if (this.#state === 'live' && this.#owns) this.replica.clear(regions, effects);
+  }
+
+  #flush(view: FrameView, port: number, effects: ClusterEffects): void {
+    const regions = this.#regions(view);
+    if (regions === null) return effects.fail(Errno.EINVAL);
+    if (regions.length > 0) this.replica.mark(regions);
+    this.replica.flush(view.seq, port, effects);
+  }
+
+  #inSync(view: FrameView, effects: Effects): void {
+    const region = view.region(0);
+    // Out of range, or no state at the moment: silence (design rule 9).
+    if (this.replica.state === null || !(region < this.parameters.regionCount)) return;
+    effects.value(this.replica.isInSync(region) ? 1 : 0);
+  }
+
+  #isClean(view: FrameView, effects: Effects): void {
+    const region = view.region(0);
+    const { state } = this.replica;
+    if (!(region < this.parameters.regionCount)) return effects.fail(Errno.EINVAL);
+    if (state !== null) effects.value(state.clean.get(region) ? 1 : 0);
+  }
+
+  #syncCount(effects: Effects): void {
+    if (this.#state === 'constructed' || this.replica.state !== null) effects.value(this.replica.inSyncCount);
+  }
+
+  /**
+   * A region that is not in sync is always called "recovering": the kernel then holds the write back. Were it let through, this kernel would write it on one leg only,
+   * for as long as its table lives, while another node recovers it. Exceptions: what this kernel itself recovers, and what nobody may recover any more.
+   */
+  #isRemoteRecovering(view: FrameView, effects: Effects): void {
+    const region = view.region(0);
+    const { replica } = this;
+    const { state } = replica;
+    if (!(region < this.parameters.regionCount)) return effects.fail(Errno.EINVAL);
+    if (state === null) return;
+    const wait = state.work.get(region) && !replica.isInSync(region) && region !== replica.recovery.handedOut;
+    if (wait) replica.recovery.wishFor(region);
+    effects.pair(wait ? 1 : 0, state.syncHint);
+  }
+
+  #setRegionSync(view: FrameView, effects: ClusterEffects): void {
+    const region = view.region(0);
+    if (!(region < this.parameters.regionCount)) return effects.fail(Errno.EINVAL);
+    this.replica.setRegionSync(region, view.inSync(), effects);
+  }
+
+  #lifecycle(view: FrameView, port: number, effects: ClusterEffects): void {
+    switch (view.type) {
+      case RequestType.GET_REGION_SIZE:
+        return effects.value(this.parameters.regionSizeSectors);
+      case RequestType.RESUME:
+        return this.#resume(view, port, effects);
+      case RequestType.PRESUSPEND:
+        if (this.#owns) this.replica.stopRecovery(effects);
+        return effects.ack();
+      case RequestType.POSTSUSPEND:
+        if (this.#state !== 'live' && this.#state !== 'suspended') return effects.ack();
+        this.#state = 'suspended';
+        this.#reconnected = false;
+        if (this.#owns) this.replica.suspend(view.seq, port, effects);
+        else effects.ack();
+        return;
+      case RequestType.DTR:
+        this.#state = 'destroyed';
+        effects.destroyed = true;
+        return effects.ack();
+      case RequestType.STATUS_INFO:
+        effects.reply = ReplyKind.TEXT;
+        effects.text = this.#statusText();
+        return;
+      case RequestType.STATUS_TABLE:
+        effects.reply = ReplyKind.TEXT;
+        effects.text = this.parameters.argumentText;
+        return;
+      default:
+        return effects.fail(Errno.EINVAL);
+    }
+  }
+
+  #resume(view: FrameView, port: number, effects: ClusterEffects): void {
+    if (this.#state === 'live' && this.#owns && this.replica.mirror === 'live') return effects.ack();
+    this.#state = 'live';
+    this.replica.resume(this, view.seq, port, this.#reconnected, effects);
+  }
+
+  #statusText(): string {
+    const { typeName, device } = this.parameters;
+    if (device === null) return `1 ${typeName}`;
+    return `3 ${typeName} ${this.replica.deviceNumber} ${this.replica.image?.deviceStatus ?? 'A'}`;
+  }
+}

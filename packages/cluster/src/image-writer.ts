@@ -1,0 +1,248 @@
+import { RegionBitmap } from '@dmlog/bitmap';
+import { adoptBits, BITMAP_OFFSET, imageBytes, type SyncMode } from '@dmlog/log';
+import type { ClusterEffects } from './cluster-effects.js';
+import { type Entry, EntryType, runEntries } from './entries.js';
+import { ImageKeeper } from './image-keeper.js';
+import type { Member } from './member.js';
+
+/** After a failed read or write, the next attempt comes this much later. */
+const RETRY_MS = 1000;
+
+export interface ImageWriterInit {
+  readonly regionCount: number;
+  readonly syncMode: SyncMode;
+  /** Unit of writes, in bytes. */
+  readonly blockBytes: number;
+}
+
+/** Why the image is being read. */
+type Reading = 'no' | 'founding' | 'taking over';
+
+/**
+ * The disk image as one member sees it: reads it when it founds the log or takes the image over from a writer that is gone, keeps it while it is the writer (design
+ * rule 17), and otherwise remembers which clears the writer may not have written yet.
+ */
+export class ImageWriter {
+  keeper: ImageKeeper | null = null;
+  /** The image is of a kind that must not be overwritten, or its device cannot be used. */
+  refused = false;
+  deviceStatus: 'A' | 'D' = 'A';
+  readonly #init: ImageWriterInit;
+  #reading: Reading = 'no';
+  /** Memory that was read into; becomes the keeper's. */
+  #image: Uint8Array | null = null;
+  #adopting = 0;
+  #retryAtMs = 0;
+  #nowMs = 0;
+  #failed = 0;
+  /** Of whatever keeper: a state that is replaced does not end a write. */
+  #writeUnderWay = false;
+  /** Regions cleared in the state, perhaps not on the image: two generations, the older of which ends at `#olderUpTo`. */
+  #younger: RegionBitmap;
+  #older: RegionBitmap;
+  #olderUpTo = 0;
+
+  constructor(init: ImageWriterInit) {
+    this.#init = init;
+    this.#younger = new RegionBitmap(init.regionCount, { searchZeros: false });
+    this.#older = new RegionBitmap(init.regionCount, { searchZeros: false });
+  }
+
+  get imageBytes(): number {
+    return imageBytes(this.#init.regionCount, this.#init.blockBytes);
+  }
+
+  get needsTick(): boolean {
+    return this.#retryAtMs > 0 || (this.keeper !== null && !this.keeper.idle);
+  }
+
+  // What the state says
+
+  dirtied(region: number): void {
+    this.keeper?.dirtied(region);
+    if (this.#younger.count > 0) this.#younger.clear(region);
+    if (this.#older.count > 0) this.#older.clear(region);
+  }
+
+  cleaned(region: number): void {
+    this.keeper?.cleaned(region);
+    this.#younger.set(region);
+  }
+
+  /** The state was replaced, or this member is no writer any more: what was known of the image is void. */
+  forget(): void {
+    this.keeper = null;
+    this.#adopting = 0;
+    this.#younger.fill(false);
+    this.#older.fill(false);
+    this.#olderUpTo = 0;
+  }
+
+  // Founding and taking over
+
+  found(effects: ClusterEffects): void {
+    this.#read('founding', effects);
+  }
+
+  /** After each change: begins what this member, as the writer or not, has to do now. */
+  step(member: Member, effects: ClusterEffects): void {
+    const { state } = member;
+    if (state === null || member.phase !== 'active') return;
+    this.#noteClears(member, state.position);
+    if (member.writer !== member.self.nodeId) {
+      this.keeper = null;
+      return;
+    }
+    if (this.refused) return;
+    if (this.keeper === null) {
+      if (this.#adopting === 0) this.#read('taking over', effects);
+      return;
+    }
+    this.keeper.advance(state.position);
+    this.#write(state.position, effects);
+    this.#tell(member);
+  }
+
+  /**
+   * The image was read, or could not be (`errno` > 0). While founding, returns the bits to begin with (null: none) in `found`; while taking over,
+   * `entries` to submit.
+   */
+  imageRead(
+    image: Uint8Array,
+    errno: number,
+    member: Member,
+  ): { found?: RegionBitmap | null; entries?: Entry[]; problem?: string } {
+    const reading = this.#reading;
+    this.#reading = 'no';
+    if (reading === 'founding') return this.#founded(image, errno);
+    if (reading !== 'taking over' || member.state === null) return {};
+    if (errno !== 0) {
+      this.deviceStatus = 'D';
+      this.#retryAtMs = this.#nowMs + RETRY_MS;
+      this.#failed = member.state.position;
+      this.#tell(member);
+      return { problem: 'the log device cannot be read' };
+    }
+    this.#image = image;
+    const found = this.#unknownDirty(image, member.state.clean);
+    if (found === null) {
+      this.#keep(member);
+      return {};
+    }
+    return { entries: runEntries(EntryType.FOUND_DIRTY, found) };
+  }
+
+  /** The number of the last message with what {@link imageRead} found: the image is kept from then on. */
+  adoptAfter(number: number): void {
+    this.#adopting = number;
+  }
+
+  applied(number: number, member: Member): void {
+    if (number === 0 || number !== this.#adopting) return;
+    this.#adopting = 0;
+    if (member.writer === member.self.nodeId) this.#keep(member);
+  }
+
+  written(errno: number, member: Member, effects: ClusterEffects): void {
+    this.#writeUnderWay = false;
+    const { keeper } = this;
+    if (member.state === null) return;
+    const { position } = member.state;
+    if (keeper === null || !keeper.writing) return this.step(member, effects);
+    keeper.written(errno === 0, position);
+    this.deviceStatus = errno === 0 ? 'A' : 'D';
+    this.#failed = errno === 0 ? 0 : position;
+    this.#retryAtMs = errno === 0 ? 0 : this.#nowMs + RETRY_MS;
+    this.step(member, effects);
+    this.#tell(member);
+  }
+
+  tick(nowMs: number, member: Member, effects: ClusterEffects): void {
+    this.#nowMs = nowMs;
+    if (nowMs < this.#retryAtMs) return;
+    this.#retryAtMs = 0;
+    this.step(member, effects);
+  }
+
+  /** Everything is on the image, up to now. */
+  isComplete(member: Member): boolean {
+    if (this.refused || member.writer !== member.self.nodeId) return true;
+    return this.keeper?.idle === true && this.keeper.clears >= (member.state?.position ?? 0);
+  }
+
+  #founded(image: Uint8Array, errno: number): { found: RegionBitmap | null; problem?: string } {
+    if (errno !== 0) {
+      // Nothing is in sync; every block has to be written.
+      this.deviceStatus = 'D';
+      image.fill(0);
+      image.fill(0xff, BITMAP_OFFSET);
+      this.#image = image;
+      return { found: null, problem: 'the log device cannot be read: no region is taken to be in sync' };
+    }
+    const clean = new RegionBitmap(this.#init.regionCount, { searchOnes: false });
+    const refusal = adoptBits(image, this.#init.regionCount, this.#init.syncMode, clean);
+    if (refusal !== null) {
+      this.refused = true;
+      this.deviceStatus = 'D';
+      return { found: null, problem: refusal };
+    }
+    this.#image = image;
+    return { found: clean };
+  }
+
+  /** The founder goes on with the image it has read. */
+  keepFounded(member: Member): void {
+    if (this.#image !== null) this.#keep(member);
+  }
+
+  #keep(member: Member): void {
+    const { state } = member;
+    if (state === null || this.#image === null) return;
+    this.keeper = new ImageKeeper(this.#image, this.#init.blockBytes, state.clean);
+    this.#image = null;
+  }
+
+  #read(why: Reading, effects: ClusterEffects): void {
+    if (this.#reading !== 'no' || this.#retryAtMs > 0 || this.#writeUnderWay) return;
+    this.#reading = why;
+    effects.readImage = true;
+  }
+
+  #write(position: number, effects: ClusterEffects): void {
+    if (this.#retryAtMs > 0 || this.#writeUnderWay) return;
+    if (this.keeper?.begin(position, true) !== true) return;
+    this.#writeUnderWay = true;
+    effects.write = true;
+  }
+
+  #tell(member: Member): void {
+    const marks = this.keeper?.marks ?? member.disk.marks;
+    const clears = this.keeper?.clears ?? member.disk.clears;
+    const known = member.disk;
+    if (marks === known.marks && clears === known.clears && this.#failed === known.failed) return;
+    member.wroteDisk({ marks, clears, failed: this.#failed });
+  }
+
+  /** The writer has said how far its clears are: what is older is on the image. */
+  #noteClears(member: Member, position: number): void {
+    if (this.#olderUpTo > 0 && member.disk.clears < this.#olderUpTo) return;
+    if (this.#older.count === 0 && this.#younger.count === 0) return;
+    const older = this.#older;
+    for (let r = older.nextOne(0); r >= 0; r = older.nextOne(r + 1)) older.clear(r);
+    this.#older = this.#younger;
+    this.#younger = older;
+    this.#olderUpTo = position;
+  }
+
+  /** Regions that the image calls dirty, the state clean, and no clear explains: marks of a dead node that only the dead writer got. Null if there are none. */
+  #unknownDirty(image: Uint8Array, clean: RegionBitmap): RegionBitmap | null {
+    const onImage = new RegionBitmap(this.#init.regionCount);
+    onImage.load(image.subarray(BITMAP_OFFSET));
+    const found = new RegionBitmap(this.#init.regionCount);
+    found.copyFrom(clean);
+    found.andNot(onImage);
+    found.andNot(this.#younger);
+    found.andNot(this.#older);
+    return found.count === 0 ? null : found;
+  }
+}
