@@ -47,6 +47,7 @@ export class ClusterNode {
   #machine: Machine | undefined;
   #corosync: GuestProcess | undefined;
   #paused = false;
+  #corosyncPaused = false;
 
   constructor(cluster: ClusterInside, { id, name, address }: CorosyncNode) {
     this.#cluster = cluster;
@@ -118,6 +119,7 @@ export class ClusterNode {
   async startCorosync(): Promise<GuestProcess> {
     if (this.#corosync?.running === true)
       throw new LabError('ERR_LAB_USAGE', `corosync is running on ${this.name}`);
+    this.#corosyncPaused = false;
     this.#corosync = await startCorosync(
       this.machine,
       this.#cluster.conf,
@@ -140,16 +142,19 @@ export class ClusterNode {
   /** Stops corosync alone (SIGSTOP): its clients wait, the others see the node leave. */
   pauseCorosync(): void {
     this.corosync.kill('SIGSTOP');
+    this.#corosyncPaused = true;
   }
 
   resumeCorosync(): void {
     this.corosync.kill('SIGCONT');
+    this.#corosyncPaused = false;
   }
 
   /** The ring that this node believes to be in; undefined when its machine or its corosync does not answer. */
   async ring(): Promise<RingState | undefined> {
-    // A paused machine would let the question wait until it is resumed.
-    if (!this.running || this.#paused) return undefined;
+    if (!this.running || this.#corosync?.running !== true) return undefined;
+    // The question would wait until it is resumed.
+    if (this.#paused || this.#corosyncPaused) return undefined;
     return ringState(this.machine);
   }
 }
@@ -255,12 +260,22 @@ export async function bootCluster(lab: Lab, options: ClusterOptions): Promise<Cl
     },
   };
   const members = nodes.map((node) => new ClusterNode(inside, node));
-  const start = performance.now();
-  await Promise.all(members.map((member) => member.bootMachine()));
+  try {
+    return await start(members, network);
+  } catch (error) {
+    // A hook that fails is no failed test: what the machines have said would be lost.
+    lab.noteFailure();
+    throw error;
+  }
+}
+
+async function start(nodes: readonly ClusterNode[], network: Network): Promise<Cluster> {
+  const started = performance.now();
+  await Promise.all(nodes.map((node) => node.bootMachine()));
   const booted = performance.now();
-  await Promise.all(members.map((member) => member.startCorosync()));
-  const times = { bootMs: booted - start, quorumMs: 0 };
-  const cluster = new Cluster(members, network, times);
+  const times = { bootMs: booted - started, quorumMs: 0 };
+  await Promise.all(nodes.map((node) => node.startCorosync()));
+  const cluster = new Cluster(nodes, network, times);
   await cluster.waitQuorate();
   times.quorumMs = performance.now() - booted;
   return cluster;

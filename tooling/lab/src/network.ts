@@ -43,7 +43,10 @@ export class Network {
       this.#waiting.shift()?.resolve(answer);
       if (this.#waiting.length === 0) this.#worker.unref();
     });
-    this.#worker.on('error', (error) => this.#fail(error));
+    this.#worker.on('error', (error) => {
+      console.error('lab: the switch has died', error);
+      this.#fail(error);
+    });
     this.#worker.on('exit', () => this.#fail(new Error('its thread has ended')));
   }
 
