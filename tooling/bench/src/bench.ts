@@ -5,13 +5,15 @@ import { allowedCpus, compileNative } from './native.js';
 import { ensureCacheDirectory } from './paths.js';
 import { playRounds, type RoundReports, type RoundsOptions } from './rounds.js';
 import { availableSubjects, type SubjectName } from './subjects.js';
-import { renderComparison, renderSizes, renderVerdicts } from './table.js';
+import { renderComparison, renderSizes, renderState, renderVerdicts } from './table.js';
 import {
   judgeFootprint,
   judgeLost,
   judgeOneCore,
   judgeSizes,
+  judgeState,
   judgeTwoCores,
+  STATE_WORKLOADS,
   type Verdict,
 } from './targets.js';
 
@@ -33,6 +35,8 @@ export interface BenchResult {
   readonly unpinned?: RoundReports;
   /** Two cores, one for each side. Absent on a machine with one processor. */
   readonly apart?: RoundReports;
+  /** singled with and without runtime state, on one core. Absent without singled. */
+  readonly state?: RoundReports;
   /** Absent without singled. */
   readonly footprint?: Footprint;
 }
@@ -74,18 +78,32 @@ export async function runBench(options: BenchOptions = {}): Promise<BenchResult>
   const twoCores = cpus.length > 1 ? await playTwoCores(cpus, { ...common, subjects }, print) : undefined;
   if (twoCores !== undefined && singled) verdicts.push(...judgeTwoCores(twoCores.unpinned, twoCores.apart));
   let footprint: Footprint | undefined;
+  let state: RoundReports | undefined;
   if (singled) {
+    state = await playRounds({
+      ...common,
+      subjects: ['singled', 'singled, no state'],
+      cpus: String(cpus.at(-1)),
+      sizes: false,
+      spin: false,
+      keys: STATE_WORKLOADS,
+    });
+    verdicts.push(judgeState(state));
+    print(`${renderState(state)}\n`);
     verdicts.push(...judgeSizes(oneCore));
     print(`${renderSizes(oneCore)}\n`);
     footprint = await measureFootprint({ ...common, runMs: lengths.footprintMs, cpus: cpus.join(',') });
     verdicts.push(...judgeFootprint(footprint));
   }
-  verdicts.push(judgeLost([oneCore, ...Object.values(twoCores ?? {})]));
+  verdicts.push(
+    judgeLost([oneCore, ...Object.values(twoCores ?? {}), ...(state === undefined ? [] : [state])]),
+  );
   print(`${renderVerdicts(verdicts)}\n`);
   const result: BenchResult = {
     verdicts,
     oneCore,
     ...twoCores,
+    ...(state === undefined ? {} : { state }),
     ...(footprint === undefined ? {} : { footprint }),
   };
   const path = join(ensureCacheDirectory(), 'latest.json');

@@ -38,6 +38,8 @@ export interface RoundsOptions extends StartOptions {
   readonly sizes: boolean;
   /** Also with a driver that never sleeps. */
   readonly spin: boolean;
+  /** Keys of the workloads to play. Default: all. */
+  readonly keys?: readonly string[];
   readonly onRound?: (round: number) => void;
 }
 
@@ -49,7 +51,7 @@ export async function playRounds(options: RoundsOptions): Promise<RoundReports> 
   const started: Subject[] = [];
   const reports: RoundReports = new Map();
   const logs = openLogs(options);
-  const workloads = planWorkloads(options);
+  const workloads = planWorkloads(options).filter(({ key }) => options.keys?.includes(key) ?? true);
   try {
     for (const name of options.subjects) {
       started.push(await startSubject(name, options));
@@ -79,7 +81,7 @@ async function playRound(
   for (const { key, spec, only } of workloads) {
     for (const subject of subjects) {
       if (only !== undefined && !only.includes(subject.name)) continue;
-      const report = await subject.run({ ...spec, strict: subject.name === 'singled' });
+      const report = await subject.run({ ...spec, strict: subject.name.startsWith('singled') });
       if (into === undefined) continue;
       const ofSubject = into.get(subject.name)!;
       ofSubject.set(key, [...(ofSubject.get(key) ?? []), report]);

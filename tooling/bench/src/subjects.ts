@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,8 +8,8 @@ import { BenchError } from './errors.js';
 import type { NativePrograms } from './native.js';
 import { singledEntry, transportEchoEntry } from './paths.js';
 
-/** Who answers: the floor, C that never sleeps, the transport alone, the daemon. */
-export type SubjectName = 'echo' | 'echo poll' | 'transport' | 'singled';
+/** Who answers: the floor, C that never sleeps, the transport alone, the daemon, the daemon where it cannot keep state. */
+export type SubjectName = 'echo' | 'echo poll' | 'transport' | 'singled' | 'singled, no state';
 
 const START_TIMEOUT_MS = 10_000;
 const STOP_TIMEOUT_MS = 5_000;
@@ -129,7 +129,10 @@ function recipe(name: SubjectName, runtime: string, prefix: string, options: Sta
       return { command: [options.programs.echo, prefix, 'poll'] };
     case 'transport':
       return { command: [process.execPath, transportEchoEntry() ?? missing(name), prefix] };
+    case 'singled, no state':
     case 'singled': {
+      // A file where the folder for state belongs: the very same program, which says so loudly and serves.
+      if (name === 'singled, no state') writeFileSync(join(runtime, 'state'), '');
       const socket = join(runtime, 'control.sock');
       const fixed = ['--unsafe-accept-user-requests', '--runtime-dir', runtime, '--control-socket', socket];
       const command = [process.execPath, singledEntry() ?? missing(name), ...fixed, '--log-level', 'warn'];

@@ -2,7 +2,14 @@ import type { RoundReports } from './rounds.js';
 import { REGION_COUNTS } from './rounds.js';
 import type { Ratio } from './statistics.js';
 import type { SubjectName } from './subjects.js';
-import { compareRates, compareRows, compareSizes, microseconds, type Verdict } from './targets.js';
+import {
+  compareRates,
+  compareRows,
+  compareSizes,
+  compareState,
+  microseconds,
+  type Verdict,
+} from './targets.js';
 
 const COLUMNS: readonly SubjectName[] = ['echo poll', 'transport', 'singled'];
 
@@ -55,6 +62,15 @@ export function renderSizes(reports: RoundReports): string {
   const large = compareSizes(reports, REGION_COUNTS.large);
   const rows = [...large].map(([row, ratio]) => [row, ratioText(middle.get(row)), ratioText(ratio)]);
   return ['singled, p50 x that at 2^16 regions', table(['request', '2^21', '2^27'], rows)].join('\n');
+}
+
+/** What runtime state costs: singled against itself where it cannot keep any. */
+export function renderState(reports: RoundReports): string {
+  const rows = [...compareState(reports)].map(([row, ratio]) => [row, ratioText(ratio)]);
+  return [
+    'one core: p50 of singled, x the same without runtime state',
+    table(['request', 'ratio'], rows),
+  ].join('\n');
 }
 
 export function renderVerdicts(verdicts: readonly Verdict[]): string {

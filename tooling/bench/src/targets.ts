@@ -12,6 +12,8 @@ export const TARGETS = {
   oneCoreRate: 0.8,
   /** p50 of a round trip on two cores, the daemon polling and the echo sleeping. */
   twoCoresP50: 0.35,
+  /** A cycle of the daemon that keeps state to that of the daemon that cannot. */
+  stateP50: 1.05,
   /** Any request at 2^27 regions to the same at 2^16; RESUME excepted. */
   sizeP50: 1.2,
   idleTicks: 0,
@@ -98,6 +100,30 @@ export function compareSizes(reports: RoundReports, regions: number): Map<string
     }
   }
   return ratios;
+}
+
+/** The workloads in which state changes, and all request types. */
+export const STATE_WORKLOADS: readonly string[] = LATENCY_WORKLOADS;
+
+/** singled with its runtime state against itself without, by request type. */
+export function compareState(reports: RoundReports): Map<string, Ratio> {
+  const ratios = new Map<string, Ratio>();
+  for (const workload of STATE_WORKLOADS) {
+    const kept = reports.get('singled')?.get(workload) ?? [];
+    const lost = reports.get('singled, no state')?.get(workload) ?? [];
+    for (const row of rowNames(kept)) {
+      const p50 = (list: readonly RunReport[]) => list.map((report) => pick(report, row)?.p50);
+      const ratio = ratioOfRounds(p50(kept), p50(lost));
+      if (ratio !== undefined) ratios.set(`${workload}: ${row}`, ratio);
+    }
+  }
+  return ratios;
+}
+
+/** Judged by whole cycles: of single requests in microseconds the clock's own grain is more than a twentieth. */
+export function judgeState(reports: RoundReports): Verdict {
+  const cycles = [...compareState(reports)].filter(([row]) => row.endsWith(CYCLE_ROW));
+  return worst(`runtime state: p50 of a cycle <= ${TARGETS.stateP50} x without`, cycles, TARGETS.stateP50);
 }
 
 export function judgeOneCore(reports: RoundReports): Verdict[] {
