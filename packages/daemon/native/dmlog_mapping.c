@@ -23,6 +23,11 @@
 
 /* ArrayBuffers are limited by the engine well above this, file offsets too: 2^32 - 1 regions need below 3 GiB. */
 #define MAP_BYTES_MAX 8589934592.0
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
+#define PAGE_BYTES ((size_t)4096)
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
 
 static napi_value throw_errno(napi_env env, const char *call, int error_number) {
   char code[32], text[160];
@@ -35,6 +40,31 @@ static napi_value throw_errno(napi_env env, const char *call, int error_number) 
 static void on_collected(napi_env env, void *memory, void *hint) {
   (void)env;
   munmap(memory, (size_t)(uintptr_t)hint);
+}
+
+/*
+ * Maps the file at an address that huge pages may begin at, and asks for them: bits of large logs are touched at random, and with pages of 4 KiB
+ * each touch costs a walk of the page tables (measured with 2^27 regions: 60 ns). Best effort, as the kernel may not know the call (before 6.1) or
+ * have no huge page; the fallback is the plain mapping.
+ */
+static void *map_file(int fd, size_t bytes) {
+  if (bytes < HUGE_PAGE_BYTES) return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  const size_t reserved = bytes + 2 * HUGE_PAGE_BYTES;
+  uint8_t *place = mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (place == MAP_FAILED) return MAP_FAILED;
+  uint8_t *aligned = (uint8_t *)(((uintptr_t)place + HUGE_PAGE_BYTES - 1) & ~(uintptr_t)(HUGE_PAGE_BYTES - 1));
+  uint8_t *end = (uint8_t *)(((uintptr_t)aligned + bytes + PAGE_BYTES - 1) & ~(uintptr_t)(PAGE_BYTES - 1));
+  void *memory = mmap(aligned, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+  const int error_number = errno;
+  if (memory == MAP_FAILED) {
+    munmap(place, reserved);
+    errno = error_number;
+    return MAP_FAILED;
+  }
+  if (aligned > place) munmap(place, (size_t)(aligned - place));
+  munmap(end, (size_t)(place + reserved - end));
+  madvise(memory, bytes & ~(HUGE_PAGE_BYTES - 1), MADV_COLLAPSE);
+  return memory;
 }
 
 /* map(fd, bytes): the file is made `bytes` long if it is shorter. The caller may close fd at once. */
@@ -52,7 +82,7 @@ static napi_value mapping_map(napi_env env, napi_callback_info info) {
   const size_t bytes = (size_t)wanted;
   const int refused = posix_fallocate(fd, 0, (off_t)bytes);
   if (refused != 0) return throw_errno(env, "posix_fallocate", refused);
-  void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void *memory = map_file(fd, bytes);
   if (memory == MAP_FAILED) return throw_errno(env, "mmap", errno);
   /* A child, should there ever be one, has no business with the state. */
   madvise(memory, bytes, MADV_DONTFORK);

@@ -94,7 +94,7 @@ export class SealedBitmap extends RegionBitmap {
     this.#seal[INTENT] = region + 1;
     const changed = super.set(region);
     if (changed)
-      this.#seal[DIGEST] = (this.#seal[DIGEST] as number) ^ change(w, before, this.#words[w] as number);
+      this.#seal[DIGEST] = (this.#seal[DIGEST] as number) ^ change(w, before, before ^ (1 << (region & 31)));
     this.#seal[INTENT] = 0;
     return changed;
   }
@@ -104,7 +104,7 @@ export class SealedBitmap extends RegionBitmap {
     this.#seal[INTENT] = region + 1;
     const changed = super.clear(region);
     if (changed)
-      this.#seal[DIGEST] = (this.#seal[DIGEST] as number) ^ change(w, before, this.#words[w] as number);
+      this.#seal[DIGEST] = (this.#seal[DIGEST] as number) ^ change(w, before, before ^ (1 << (region & 31)));
     this.#seal[INTENT] = 0;
     return changed;
   }
