@@ -2,6 +2,7 @@ import { RegionBitmap } from '@dmlog/bitmap';
 import { Errno, type FrameView, REGIONS_PER_REQUEST_MAX, RequestType } from '@dmlog/protocol';
 import type { DirtyLog, LogState, LogSummary } from './dirty-log.js';
 import { type Effects, ReplyKind } from './effects.js';
+import { keepValues, readKeptValues } from './kept-record.js';
 import {
   bodyBytes,
   heapBitmap,
@@ -13,15 +14,7 @@ import {
   type Section,
 } from './log-memory.js';
 import type { LogParameters } from './parameters.js';
-
-/** States as a record of runtime state numbers them. Append only: a newer daemon reads what an older one left. */
-const KEPT_STATES: readonly LogState[] = ['constructed', 'resuming', 'live', 'suspended', 'destroyed'];
-
-/** Values of the record that every log keeps, see log-memory.ts. */
-const KEPT = { state: 0, flags: 1, lease: 2, searchFrom: 3 } as const;
-
-/** What is kept for "no lease": no region has this number. */
-const NO_LEASE = 0xffff_ffff;
+import { asksOfRegions, startsWork } from './request-kinds.js';
 
 /** Bitmaps of every log in its memory, by index; a log type's own follow. */
 export const CORE_SECTIONS = { inSync: 0, clean: 1, count: 2 } as const;
@@ -131,20 +124,20 @@ export class CoreLog implements DirtyLog {
   restore(memory: LogMemory): string | null {
     const record = readRecord(memory.control);
     if (record === null) return 'its record is damaged';
-    const values = record.subarray(1);
-    const state = KEPT_STATES[values[KEPT.state] as number];
+    const found = readKeptValues(record.subarray(1));
+    const state = found?.state ?? 'destroyed';
     if (state === 'constructed' || state === 'resuming') return null;
-    if (state !== 'live' && state !== 'suspended') return 'its record makes no sense';
+    if (found === null || (state !== 'live' && state !== 'suspended')) return 'its record makes no sense';
     const sections = this.sections();
     if (memory.body.byteLength !== bodyBytes(sections)) return 'it was cut, or belongs to another geometry';
     const kept = new KeptState(memory, sections);
     if (!kept.isWhole(CORE_SECTIONS.inSync)) return 'the record of what is in sync is damaged';
     this.#kept = kept;
     this.#state = state;
-    this.#searchFrom = Math.min(values[KEPT.searchFrom] as number, this.regionCount);
-    const lease = values[KEPT.lease] as number;
-    this.adoptKept(kept, values[KEPT.flags] as number);
-    this.#lease = lease < this.regionCount && !this.inSync.get(lease) ? lease : -1;
+    this.#searchFrom = Math.min(found.searchFrom, this.regionCount);
+    this.adoptKept(kept, found.flags);
+    this.#lease =
+      found.lease >= 0 && found.lease < this.regionCount && !this.inSync.get(found.lease) ? found.lease : -1;
     this.commit();
     return null;
   }
@@ -199,10 +192,7 @@ export class CoreLog implements DirtyLog {
   protected commit(): void {
     const kept = this.#kept;
     if (kept === null) return;
-    kept.values[KEPT.state] = KEPT_STATES.indexOf(this.keptState);
-    kept.values[KEPT.flags] = this.keptFlags;
-    kept.values[KEPT.lease] = this.#lease < 0 ? NO_LEASE : this.#lease;
-    kept.values[KEPT.searchFrom] = this.#searchFrom;
+    keepValues(kept.values, this.keptState, this.keptFlags, this.#lease, this.#searchFrom);
     kept.commit();
   }
 
@@ -268,6 +258,11 @@ export class CoreLog implements DirtyLog {
   }
 
   protected onSuspended(_view: FrameView, _port: number, effects: Effects): void {
+    effects.ack();
+  }
+
+  /** POSTSUSPEND was repeated. */
+  protected onSuspendedAgain(_view: FrameView, _port: number, effects: Effects): void {
     effects.ack();
   }
 
@@ -448,6 +443,7 @@ export class CoreLog implements DirtyLog {
 
   #postsuspend(view: FrameView, port: number, effects: Effects): void {
     this.#lease = -1;
+    if (this.#state === 'suspended') return this.onSuspendedAgain(view, port, effects);
     if (this.#state !== 'live') return effects.ack();
     this.#state = 'suspended';
     this.onSuspended(view, port, effects);
@@ -464,21 +460,4 @@ export class CoreLog implements DirtyLog {
     if (this.#state === 'constructed') this.#allocate();
     this.onFirstResume(view, port, effects);
   }
-}
-
-/** Requests about single regions, and FLUSH: they make sense on a resumed log only. GET_SYNC_COUNT is asked before, too. */
-function asksOfRegions(type: number): boolean {
-  return (
-    (type >= RequestType.IS_CLEAN && type <= RequestType.SET_REGION_SYNC) ||
-    type === RequestType.IS_REMOTE_RECOVERING
-  );
-}
-
-/** Requests that a suspended mirror does not make: recovery is stopped before PRESUSPEND, and all writes have ended before POSTSUSPEND. */
-function startsWork(view: FrameView): boolean {
-  return (
-    view.type === RequestType.GET_RESYNC_WORK ||
-    view.type === RequestType.MARK_REGION ||
-    (view.type === RequestType.FLUSH && view.regionCount > 0)
-  );
 }

@@ -244,6 +244,11 @@ export class DiskLog extends CoreLog {
     this.#drain(effects);
   }
 
+  protected override onSuspendedAgain(view: FrameView, port: number, effects: Effects): void {
+    if (!this.#draining) return effects.ack();
+    if (this.#waitSuspend.add(view.seq, port)) effects.reply = ReplyKind.LATER;
+  }
+
   protected override onDestroyed(effects: Effects): void {
     for (const waiters of [this.#waitCurrent, this.#waitNext, this.#waitResume, this.#waitSuspend]) {
       waiters.answer(Errno.EIO, effects.late);
