@@ -227,6 +227,7 @@ export class Member {
     this.#state = state;
     this.#agreedRing = this.#ring;
     this.#phase = 'active';
+    this.#expect(new Set([this.self.nodeId]));
     const hello = this.#hellos.get(this.self.nodeId);
     if (hello === undefined) throw new Error('a member founds a log before it has introduced itself');
     // Applied by the founder alone: joiners get it with their snapshot.
@@ -369,7 +370,6 @@ export class Member {
         this.#phase = 'joining';
       } else if (this.#phase !== 'founding') {
         this.#phase = 'founding';
-        this.#expect(new Set([this.self.nodeId]));
         this.#listener.found();
       }
       return;

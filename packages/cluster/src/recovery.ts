@@ -48,7 +48,7 @@ export class Recovery {
       this.#leaseMore(state, nodeId, submit);
       return effects.pair(1, region);
     }
-    if (state.work.count === 0 || this.#askers.length >= ASKERS_MAX) return effects.pair(0, 0);
+    if (!state.hasWork() || this.#askers.length >= ASKERS_MAX) return effects.pair(0, 0);
     if (this.#leaseNumber === 0) this.#lease(submit);
     this.#askers.push({ seq, port });
     effects.later();

@@ -62,6 +62,7 @@ export class Replica {
   /** Effects of the event that is being handled: the member's calls come while it is. */
   #effects: ClusterEffects | null = null;
   #owner: object | null = null;
+  #adoptsMarks = false;
   #refusal: string | null = null;
   #joining = false;
   #nowMs = 0;
@@ -156,7 +157,8 @@ export class Replica {
   }
 
   clear(regions: readonly number[], effects: ClusterEffects): void {
-    for (const region of regions) if (this.held.get(region) && this.isInSync(region)) this.#lazy.add(region);
+    // In sync or not: a region can fall out of sync between the kernel's question and its MARK.
+    for (const region of regions) if (this.held.get(region)) this.#lazy.add(region);
     const { milliseconds, regionsMax } = this.#init.lazyClear;
     if (milliseconds === 0 || this.#lazy.count > regionsMax) this.#release(effects);
   }
@@ -458,10 +460,7 @@ export class Replica {
   #presenceEntries(): Entry[] {
     if (this.#mirror === 'resuming' && !this.#reconnected) return [entry(EntryType.RESUMED)];
     const marksUnknown = this.#mirror === 'resuming';
-    if (marksUnknown) {
-      for (let r = 0; r < this.parameters.regionCount; r++) this.#lazy.remove(r);
-      this.held.fill(true);
-    }
+    this.#adoptsMarks = marksUnknown;
     return [entry(EntryType.RECONNECTED, [marksUnknown ? 1 : 0])];
   }
 
@@ -473,6 +472,7 @@ export class Replica {
     if (!replaced) return;
     this.image?.forget();
     this.recovery.forget(effects);
+    this.#adoptMarks(state);
     this.#commits.replaced(state.position, this.#isNewMember);
     this.#isNewMember = false;
   }
@@ -483,9 +483,18 @@ export class Replica {
     const { state } = this;
     if (state === null) return;
     this.#commits.applied(number, state.position);
+    this.#adoptMarks(state);
     this.recovery.applied(state, this.#nodeId, number, effects);
     this.image?.applied(number, member);
     if (number !== 0 && number === this.#suspendNumber) this.#suspendNumber = -1;
+  }
+
+  /** After RECONNECTED: what counts as marked by this node is held by it, until its kernel clears it or is suspended. */
+  #adoptMarks(state: ReplicatedState): void {
+    const here = state.nodes.get(this.#nodeId);
+    if (!this.#adoptsMarks || here?.presence !== Presence.LIVE) return;
+    this.#adoptsMarks = false;
+    for (let r = here.marks.nextOne(0); r >= 0; r = here.marks.nextOne(r + 1)) this.held.set(r);
   }
 
   #refused(reason: string): void {

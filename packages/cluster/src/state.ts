@@ -29,6 +29,9 @@ export interface NodeState {
 /** Regions that a node has leased at most. */
 export const LEASE_MAX = 64;
 
+/** Regions that {@link ReplicatedState.hasWork} looks at. */
+const LOOKS_MAX = 256;
+
 /** What changes beside the state, for those who keep a disk image of it. Called while an ordered message is applied. */
 export interface StateWatcher {
   /** The region was clean and is dirty now. */
@@ -149,12 +152,13 @@ export class ReplicatedState {
     for (let i = 0; i < regions.length; i++) this.#markOne(node, regions[i] as number);
   }
 
-  /** The node's kernel marks regions that nobody knows (its daemon died and left no state): all count as marked until it is suspended. */
+  /**
+   * The node's kernel may have marked regions that nobody knows of (its daemon died and left no state): every region that it can take for in sync counts as marked
+   * by it, until its table is reloaded.
+   */
   markAll(node: NodeState): void {
-    if (this.clean.count > 0) {
-      for (let r = 0; r < this.regionCount; r++) if (this.clean.clear(r)) this.watcher.dirtied(r);
-    }
-    node.marks.fill(true);
+    for (let r = 0; r < this.regionCount; r++) if (this.inSync.get(r)) this.#markOne(node, r);
+    this.needReload.add(node.nodeId);
   }
 
   unmark(node: NodeState, regions: ArrayLike<number>): void {
@@ -206,6 +210,16 @@ export class ReplicatedState {
       this.searchFrom = region + 1;
       region = this.searchFrom >= this.regionCount ? -1 : this.work.nextOne(this.searchFrom);
     }
+  }
+
+  /** Whether somebody who asks now might be leased a region. Looks at a bounded number of them: "perhaps" is a yes. */
+  hasWork(): boolean {
+    let region = this.work.nextOne(0);
+    for (let looked = 0; region >= 0; looked++) {
+      if (looked > LOOKS_MAX || this.#canLease(region)) return true;
+      region = this.work.nextOne(region + 1);
+    }
+    return false;
   }
 
   release(node: NodeState): void {
