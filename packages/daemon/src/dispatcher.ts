@@ -12,7 +12,7 @@ import {
 } from '@dmlog/protocol';
 import { ImageVerdict, settleImage } from './image-owner.js';
 import type { Logger } from './logging.js';
-import type { ServedLog } from './served-log.js';
+import type { Served } from './served.js';
 
 /** Request types are 1 … 17; counters are kept for each. */
 const REQUEST_TYPES = 18;
@@ -27,7 +27,7 @@ const REFUSED_LOGGED_EVERY = 1000;
 /** Makes the log that a CTR asks for. Replies by itself, later. */
 export interface Constructor {
   /** `frame` is a copy. `found` is the log of that name, when there is one. */
-  construct(frame: Uint8Array, port: number, found: ServedLog | null): void;
+  construct(frame: Uint8Array, port: number, found: Served | null): void;
 }
 
 /** Plain counters, read by metrics and status; never reset. */
@@ -45,7 +45,7 @@ export interface DispatchCounters {
  * throws nothing.
  */
 export class Dispatcher {
-  readonly logs = new LogRegistry<ServedLog>();
+  readonly logs = new LogRegistry<Served>();
   readonly counters: DispatchCounters = {
     requests: new Float64Array(REQUEST_TYPES),
     errors: new Float64Array(REQUEST_TYPES),
@@ -192,7 +192,7 @@ export class Dispatcher {
     return view.replyError(-Errno.EINVAL);
   }
 
-  #construct(offset: number, length: number, port: number, found: ServedLog | null): number {
+  #construct(offset: number, length: number, port: number, found: Served | null): number {
     // A copy with room for the reply: the slot is ours only until we return.
     const frame = new Uint8Array(SLOT_BYTES);
     frame.set(this.#arena.subarray(offset, offset + Math.min(length, SLOT_BYTES)));
@@ -200,7 +200,7 @@ export class Dispatcher {
     return REPLY_LATER;
   }
 
-  #forget(served: ServedLog): void {
+  #forget(served: Served): void {
     this.logs.remove(served.name);
     this.#logger.info({ uuid: served.name.uuid }, 'log destroyed by the kernel');
   }

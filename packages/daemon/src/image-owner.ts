@@ -1,5 +1,5 @@
 import type { LogRegistry } from '@dmlog/log';
-import type { ServedLog } from './served-log.js';
+import type { Served } from './served.js';
 
 /** Whose image it is when a log is resumed. */
 export const ImageVerdict = {
@@ -17,11 +17,11 @@ export type ImageVerdict = (typeof ImageVerdict)[keyof typeof ImageVerdict];
  * repeated: a restarted one may hold the old table's log for live. Of two live logs on one device it is always the one resumed
  * for the first time that is right, as a table that was exchanged is never resumed again.
  */
-export function settleImage(logs: LogRegistry<ServedLog>, resumed: ServedLog): ImageVerdict {
+export function settleImage(logs: LogRegistry<Served>, resumed: Served): ImageVerdict {
   const isFirst = resumed.log.state === 'constructed';
   if (!isFirst && resumed.log.state !== 'suspended') return ImageVerdict.OURS;
   for (const [, other] of logs.entries()) {
-    if (other === resumed || other.device !== resumed.device || other.log.state !== 'live') continue;
+    if (other.imageKeeper === resumed.imageKeeper || other.device !== resumed.device || other.log.state !== 'live') continue;
     if (!isFirst) return ImageVerdict.ANOTHERS;
     if (!other.giveUpImage()) return ImageVerdict.LATER;
   }

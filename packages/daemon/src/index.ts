@@ -65,7 +65,8 @@ export {
 export { daemonMetrics, Metrics, type ReadSamples, type ReadValue, type Sample } from './metrics.js';
 export { openRuntimeState, RESTORE_MS_MAX, type ServeParts, serve, TICK_MS } from './serve.js';
 export { DaemonStatus, LogStatus, type RunningDaemon, type Serve, TransportStatus } from './serve-types.js';
-export type { ImageStore, KeptLog, Legs } from './served-log.js';
+export type { ImageStore, Legs } from './served.js';
+export type { KeptLog } from './served-log.js';
 export { loadMappingBinding, type MappingBinding } from './state/binding.js';
 export {
   type DecodedIdentity,

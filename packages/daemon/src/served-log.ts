@@ -1,51 +1,12 @@
 import { type DirtyLog, DiskLog, Effects, type LogName } from '@dmlog/log';
 import { type FrameView, RequestType } from '@dmlog/protocol';
 import type { Logger } from './logging.js';
-
-/**
- * What a disk log needs of its device. `LogDevice` is the real one; tests and other log types bring their own.
- * Callbacks are called exactly once, never before the method has returned.
- */
-export interface ImageStore {
-  /** `major:minor`, for STATUS_INFO and messages; a file's path in tests. */
-  readonly deviceNumber: string;
-  /** Reads the first `image.byteLength` bytes of the device. */
-  readImage(image: Uint8Array, done: (error: Error | null) => void): void;
-  /** Writes `count` (offset, length) pairs of `image` to the same offsets of the device; on stable media when `done(null)` is called. */
-  writeRuns(
-    image: Uint8Array,
-    runs: readonly number[],
-    count: number,
-    done: (error: Error | null) => void,
-  ): void;
-  close(): void;
-}
-
-/** Flushes the volatile caches of a mirror's legs. */
-export interface Legs {
-  flush(done: (error: Error | null) => void): void;
-  /** The table may have changed: look the legs up again. */
-  invalidate(): void;
-  close(): void;
-}
+import type { ImageStore, LateReply, Legs, Served, ServedCounters } from './served.js';
 
 /** What keeps a log's state for the process after this one. */
 export interface KeptLog {
   /** The log is gone: there is nothing to find again. */
   discard(): void;
-}
-
-/** Where a log's late replies go. */
-export type LateReply = (seq: number, port: number, errno: number) => void;
-
-/** Totals of one log since CTR. */
-export interface ServedCounters {
-  requests: number;
-  lateReplies: number;
-  writes: number;
-  bytesWritten: number;
-  legFlushes: number;
-  legFlushFailures: number;
 }
 
 /** Positive errno of an I/O error, for the kernel. */
@@ -54,7 +15,7 @@ const EIO = 5;
 /**
  * One log with what it stands on. Performs the log's effects and reports their ends to it; everything else is the log's own business.
  */
-export class ServedLog {
+export class ServedLog implements Served {
   readonly name: LogName;
   readonly log: DirtyLog;
   readonly counters: ServedCounters = {
@@ -105,16 +66,18 @@ export class ServedLog {
     this.#onLegsFlushed = (error) => this.#legsFlushed(error);
   }
 
+  get imageKeeper(): object {
+    return this;
+  }
+
   get device(): string | null {
     return this.#store?.deviceNumber ?? null;
   }
 
-  /** Device-mapper name of the mirror, once it was found; for people only. */
   get dmName(): string | null {
     return this.#dmName;
   }
 
-  /** Serves a request: `effects` holds the reply, everything else it asked for is under way when this returns. */
   request(view: FrameView, port: number, effects: Effects): void {
     this.counters.requests++;
     if (view.type === RequestType.RESUME) this.#lookUpName();
@@ -128,7 +91,6 @@ export class ServedLog {
     this.#perform(this.#effects);
   }
 
-  /** Gives the device and the legs up. I/O under way ends unheard. Kept state stays: the next process goes on with it. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -136,7 +98,6 @@ export class ServedLog {
     this.#legs?.close();
   }
 
-  /** Closes a log that the kernel does not have any more, and forgets its state. */
   discard(): void {
     this.close();
     this.#kept?.discard();
@@ -163,7 +124,6 @@ export class ServedLog {
     });
   }
 
-  /** Another log was resumed on this one's device. False while that one must not read the image yet. */
   giveUpImage(): boolean {
     this.#effects.reset();
     const given = (this.#disk as DiskLog).giveUpImage(this.#effects);

@@ -2,7 +2,7 @@ import type { OpenedStore } from './construct.js';
 import { alignedBuffer } from './device/aligned.js';
 import { LegFlusher } from './device/legs.js';
 import { LogDevice } from './device/log-device.js';
-import type { ImageStore, Legs } from './served-log.js';
+import type { ImageStore, Legs } from './served.js';
 
 /** `LogDevice` says so of regular files, which have no device number. */
 const NO_DEVICE_NUMBER = '0:0';

@@ -31,6 +31,8 @@ export class MemoryDevice {
   failLegs = false;
   /** Whether a mirror holds it in the kernel. */
   held: boolean | null = true;
+  /** Awaited before it is opened. */
+  beforeOpen: () => Promise<void> = async () => {};
   /** Told before each write is on the medium; may hold it back until it resolves. */
   beforeWrite: () => Promise<void> = async () => {};
 
@@ -136,6 +138,7 @@ export class Kernel {
       openStore: async (path) => {
         const device = devices[path];
         if (device === undefined) throw Object.assign(new Error(`no log device ${path}`), { errno: 2 });
+        await device.beforeOpen();
         return device.open();
       },
     };

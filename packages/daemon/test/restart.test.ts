@@ -261,6 +261,28 @@ describe('state that is not to be believed', () => {
   });
 });
 
+describe('a log device that does not answer', () => {
+  it('holds up its own log only: it is unknown until the device answers, and the kernel reconnects', async () => {
+    const host = new Host();
+    const device = new MemoryDevice(REGIONS);
+    const first = await host.start(onDevice(device));
+    await halfSynced(first);
+    await first.resume(B, `${DISK} nosync`);
+    let answer = () => {};
+    device.beforeOpen = () => new Promise((resolve) => (answer = resolve));
+    const second = await host.start(onDevice(device));
+    expect(values(await second.ask(A, R.GET_SYNC_COUNT))).toEqual([3]);
+    expect(errnoOf(await second.ask(B, R.MARK_REGION, 0))).toBe(3);
+    const reconnect = second.send(B, R.CTR, new TextEncoder().encode(`${DISK} nosync\0`));
+    expect(await second.settled(reconnect)).toBeNull();
+    answer();
+    expect(errnoOf(await second.settled(reconnect))).toBe(0);
+    expect(errnoOf(await second.ask(B, R.RESUME))).toBe(0);
+    expect(values(await second.ask(B, R.GET_SYNC_COUNT))).toEqual([REGIONS]);
+    expect(device.opened).toBe(2);
+  });
+});
+
 describe('a daemon that cannot keep state', () => {
   it('says so loudly at the start, and serves', async () => {
     const kernel = await Kernel.start({}, { runtimeDir: '/nonexistent' }, { openState: openRuntimeState });
