@@ -1,0 +1,96 @@
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { CpgError } from './errors.js';
+
+/** A member inside the addon. Opaque. */
+export type NativeHandle = object & { readonly unit?: 'NativeHandle' };
+
+/** Layout of the control block, as in native/member.h: 32-bit words, then the counters as doubles. */
+export const Control = {
+  NODE_ID: 0,
+  MESSAGE_BYTES_MAX: 1,
+  QUORUM_TYPE: 2,
+  QUORUM_ROWS: 8,
+  QUORUM_ROWS_MAX: 16,
+  EVENT_ROWS: 8 + 16 * 5,
+  EVENT_ROWS_MAX: 64,
+  /** A row: kind, node id (of a quorum row: quorate), pid, offset in the batch, length. */
+  ROW_WORDS: 5,
+  WORDS: 8 + (16 + 64) * 5,
+  COUNTERS: 10,
+} as const;
+export const CONTROL_BYTES = Control.WORDS * 4 + Control.COUNTERS * 8;
+
+export const EventKind = { MESSAGE: 0, CONFCHG: 1, RING: 2, QUORUM: 3 } as const;
+export const Signal = { JOB: 0, DRAIN: 1, DIED: 2, CLOSED: 3 } as const;
+export const Job = { OPEN: 0, JOIN: 1, LEAVE: 2 } as const;
+export const Sent = { TAKEN: 0, FULL: 1, TOO_BIG: 2, CLOSED: 3, NO_MEMORY: 4 } as const;
+
+/** The whole native surface. Tests may inject another one. */
+export interface CpgBinding {
+  /**
+   * A member that is not opened yet. `onBatch(bytes, quorums, events)` gets one batch, whose rows are in `control`; after an exception it is called again
+   * without arguments for the rest of the batch. `onSignal(kind, job, csError, text)` gets everything else.
+   */
+  create(
+    group: string,
+    cpgLibrary: string,
+    quorumLibrary: string | null,
+    control: ArrayBuffer,
+    inFlightMessagesMax: number,
+    inFlightBytesMax: number,
+    onBatch: (bytes?: Buffer, quorums?: number, events?: number) => void,
+    onSignal: (kind: number, job: number, csError: number, text: string) => void,
+  ): NativeHandle;
+  /** Starts a {@link Job} on a thread; its result comes as Signal.JOB. False: not now. */
+  run(handle: NativeHandle, job: number): boolean;
+  /** Returns a {@link Sent}. Copies. */
+  send(handle: NativeHandle, bytes: Uint8Array): number;
+  /** Ends all events at once; Signal.CLOSED when corosync knows. */
+  close(handle: NativeHandle): void;
+  /** Does not wait for Signal.CLOSED any longer. */
+  release(handle: NativeHandle): void;
+}
+
+const ADDON = 'corosync_cpg.node';
+
+/**
+ * Loads the addon: the shipped binary of this platform, else a build of one's own (`node native/build.mjs`).
+ * Throws ERR_CPG_BINDING, which says what was tried and why it failed.
+ *
+ * @param root Directory that holds `prebuilds` and `build`. Default: this package's own (src/ and dist/ stand directly
+ *   below it). An application that bundles this package gives its own.
+ */
+export function loadBinding(root = dirname(dirname(fileURLToPath(import.meta.url)))): CpgBinding {
+  if (process.platform !== 'linux') {
+    throw new CpgError('ERR_CPG_BINDING', `corosync is Linux only here, not ${process.platform}`);
+  }
+  const require = createRequire(import.meta.url);
+  const candidates = [
+    join(root, 'prebuilds', `linux-${process.arch}${libcSuffix()}`, ADDON),
+    join(root, 'build', 'Release', ADDON),
+  ];
+  const failures: string[] = [];
+  for (const path of candidates) {
+    try {
+      return require(path) as CpgBinding;
+    } catch (cause) {
+      failures.push(cause instanceof Error ? (cause.message.split('\n')[0] as string) : String(cause));
+    }
+  }
+  throw new CpgError(
+    'ERR_CPG_BINDING',
+    `no addon for linux-${process.arch}${libcSuffix()}: ${failures.join('; ')}. Build it: node native/build.mjs`,
+  );
+}
+
+/** Empty on glibc. Only a report tells which C library the process runs on. */
+function libcSuffix(): '' | '-musl' {
+  const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean };
+  const excludeNetwork = report.excludeNetwork;
+  report.excludeNetwork = true; // without it the report looks up host names
+  const { header } = report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
+  report.excludeNetwork = excludeNetwork ?? false;
+  return header.glibcVersionRuntime === undefined ? '-musl' : '';
+}

@@ -1,0 +1,3 @@
+import { packageBuild } from '@dmlog/config/tsup';
+
+export default packageBuild();
