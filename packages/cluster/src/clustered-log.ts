@@ -178,8 +178,7 @@ export class ClusteredLog implements DirtyLog {
     const { state } = replica;
     if (!(region < this.parameters.regionCount)) return effects.fail(Errno.EINVAL);
     if (state === null) return;
-    const wait = state.work.get(region) && !replica.isInSync(region) && region !== replica.recovery.handedOut;
-    if (wait) replica.recovery.wishFor(region);
+    const wait = replica.mustWait(region);
     effects.pair(wait ? 1 : 0, state.syncHint);
   }
 

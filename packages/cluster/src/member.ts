@@ -247,6 +247,8 @@ export class Member {
   ): void {
     this.#members = members;
     for (const { nodeId, reason } of left) {
+      // The ring has changed, and whether the new one has quorum comes with its announcement: until then nothing counts as committed.
+      if (reason === LeaveReason.NODEDOWN) this.#quorate = false;
       this.#hellos.delete(nodeId);
       this.#stated.delete(nodeId);
       this.#transfers.waiting.delete(nodeId);
@@ -374,6 +376,7 @@ export class Member {
       }
       return;
     }
+    if (this.#phase !== 'introducing') return;
     if (decision.chosen.has(this.self.nodeId)) this.#continue(decision.chosen);
     else this.#giveUpHistory();
   }

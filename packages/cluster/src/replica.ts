@@ -19,6 +19,9 @@ const EINVAL = 22;
 /** POSTSUSPEND waits this long for the legs' flush, then goes on with the regions dirty: below the kernel's 15 s (DM_ULOG_RETRY). */
 const SUSPEND_FLUSH_MS_MAX = 5000;
 
+/** A kernel that is being suspended waits this long for other nodes to recover what it wants to write. */
+const PATIENCE_MS = 3000;
+
 /** After a failed flush of the legs, the next attempt comes this much later. */
 const RETRY_MS = 1000;
 
@@ -63,6 +66,12 @@ export class Replica {
   #effects: ClusterEffects | null = null;
   #owner: object | null = null;
   #adoptsMarks = false;
+  /** The kernel has stopped recovery, to be suspended. */
+  #stopped = false;
+  /** Since when a write waits and the kernel has not asked for work; −1 otherwise. */
+  #idleSinceMs = -1;
+  /** Regions that were given up since then. */
+  readonly #givenUp = new Set<number>();
   #refusal: string | null = null;
   #joining = false;
   #nowMs = 0;
@@ -135,6 +144,7 @@ export class Replica {
     return (
       this.#lazy.count > 0 ||
       this.#mirror === 'suspending' ||
+      (this.#idleSinceMs >= 0 && this.#mirror === 'live') ||
       this.recovery.hasNews ||
       this.image?.needsTick === true
     );
@@ -189,6 +199,8 @@ export class Replica {
   askForWork(seq: number, port: number, effects: ClusterEffects): void {
     const { state } = this;
     if (state === null || !this.operational || this.#mirror !== 'live') return;
+    this.#idleSinceMs = -1;
+    if (this.#givenUp.size > 0) this.#givenUp.clear();
     this.recovery.ask(state, this.#nodeId, seq, port, effects, (entries) => this.#submit(entries));
   }
 
@@ -207,7 +219,31 @@ export class Replica {
     effects.ack();
   }
 
+  /**
+   * Whether a write to the region has to wait because somebody recovers it, or will. A kernel that is being suspended asks for no more work and waits for all its
+   * writes: if nobody else gets to the region soon, it is given up, and the write let through.
+   */
+  mustWait(region: number): boolean {
+    const { state } = this;
+    if (state === null || !state.work.get(region) || this.isInSync(region)) return false;
+    if (region === this.recovery.handedOut) return false;
+    this.recovery.wishFor(region);
+    if (this.recovery.handedOut >= 0 || state.leased.get(region)) return true;
+    if (this.#idleSinceMs < 0) this.#idleSinceMs = this.#nowMs;
+    const others = [...state.nodes.values()].some(
+      ({ nodeId, presence }) => presence === Presence.LIVE && nodeId !== this.#nodeId,
+    );
+    const patient = others || !this.#stopped;
+    if (patient && this.#nowMs < this.#idleSinceMs + PATIENCE_MS) return true;
+    if (!this.#givenUp.has(region)) {
+      this.#givenUp.add(region);
+      this.#submit([entry(EntryType.FAILED, [region])]);
+    }
+    return true;
+  }
+
   stopRecovery(effects: ClusterEffects): void {
+    this.#stopped = true;
     if (!this.recovery.stop(this.state, this.#nodeId, effects)) return;
     this.#announce(true);
     this.#submit([entry(EntryType.RELEASE)]);
@@ -226,6 +262,8 @@ export class Replica {
     if (this.#owner !== owner) this.#holdAll();
     this.#owner = owner;
     this.#mirror = 'resuming';
+    this.#stopped = false;
+    this.#idleSinceMs = -1;
     this.#reconnected = reconnected;
     if (this.#member === null) {
       if (!this.#joining) effects.join = true;

@@ -83,8 +83,9 @@ export class KernelModel {
     return this.#worker === null && this.#landings.length === 0 && this.#queue.length === 0 && !this.#woken;
   }
 
-  get landing(): boolean {
-    return this.#landings.length > 0;
+  /** A recovery is under way: suspending waits for it first. */
+  get recovers(): boolean {
+    return this.#recovering >= 0;
   }
 
   resumed(): void {

@@ -151,6 +151,7 @@ class Node {
   daemon: Daemon | null = null;
   readonly wire = new Wire();
   nowMs = 0;
+  #presuspended = false;
   /** The request that the daemon has not answered: what, under which seq. */
   #open: { ask: Ask; seq: number } | null = null;
   /** Requests of the table, before or after what the worker asks. */
@@ -248,11 +249,24 @@ class Node {
 
   #maySuspend(): void {
     const { kernel } = this;
-    if (!kernel.wantSuspend || kernel.suspended || !kernel.idle || this.#tableAsks.length > 0) return;
-    seen.reloads++;
+    if (!kernel.wantSuspend || kernel.suspended || this.#tableAsks.length > 0) return;
     const type = (name: keyof typeof RequestType) => ({ type: RequestType[name], words: [] });
+    if (!this.#presuspended) {
+      if (kernel.recovers || kernel.asking !== null) return;
+      this.#tableAsks = [
+        {
+          ask: type('PRESUSPEND'),
+          then: () => {
+            this.#presuspended = true;
+          },
+        },
+      ];
+      return;
+    }
+    if (!kernel.idle) return;
+    seen.reloads++;
+    this.#presuspended = false;
     this.#tableAsks = [
-      { ask: type('PRESUSPEND'), then: () => {} },
       {
         ask: type('POSTSUSPEND'),
         then: () => {
