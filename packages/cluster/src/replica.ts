@@ -22,6 +22,9 @@ const SUSPEND_FLUSH_MS_MAX = 5000;
 /** A kernel that is being suspended waits this long for other nodes to recover what it wants to write. */
 const PATIENCE_MS = 3000;
 
+/** Leases of a kernel that has not asked for work for so long are given back. */
+const LEASE_IDLE_MS = 5000;
+
 /** After a failed flush of the legs, the next attempt comes this much later. */
 const RETRY_MS = 1000;
 
@@ -70,6 +73,10 @@ export class Replica {
   #stopped = false;
   /** Since when a write waits and the kernel has not asked for work; −1 otherwise. */
   #idleSinceMs = -1;
+  /** The kernel last had to do with recovery. */
+  #lastWorkMs = 0;
+  /** Leases are from an earlier life of this daemon: the kernel may be recovering any one of them. It is not if it asks for work. */
+  #leasesInherited = false;
   /** Regions that were given up since then. */
   readonly #givenUp = new Set<number>();
   #refusal: string | null = null;
@@ -145,7 +152,9 @@ export class Replica {
       this.#lazy.count > 0 ||
       this.#mirror === 'suspending' ||
       (this.#idleSinceMs >= 0 && this.#mirror === 'live') ||
+      this.#leases.length > 0 ||
       this.recovery.hasNews ||
+      (this.#member === null && this.#mirror !== 'suspended') ||
       this.image?.needsTick === true
     );
   }
@@ -200,6 +209,8 @@ export class Replica {
     const { state } = this;
     if (state === null || !this.operational || this.#mirror !== 'live') return;
     this.#idleSinceMs = -1;
+    this.#leasesInherited = false;
+    this.#lastWorkMs = this.#nowMs;
     if (this.#givenUp.size > 0) this.#givenUp.clear();
     this.recovery.ask(state, this.#nodeId, seq, port, effects, (entries) => this.#submit(entries));
   }
@@ -214,6 +225,7 @@ export class Replica {
       this.#submit([entry(EntryType.MARK, [region]), entry(EntryType.FAILED, [region])]);
       return effects.ack();
     }
+    this.#lastWorkMs = this.#nowMs;
     if (this.recovery.done(state, this.#nodeId, region)) this.held.set(region);
     this.#announce(false);
     effects.ack();
@@ -353,6 +365,7 @@ export class Replica {
   /** `image` has {@link ImageWriter.imageBytes}; on success it holds what the device holds. */
   imageRead(image: Uint8Array, errno: number, effects: ClusterEffects): void {
     const writer = this.image as ImageWriter;
+    if (this.#member === null) writer.readInVain();
     this.#during(effects, (member) => {
       const { found, entries, problem } = writer.imageRead(image, errno, member);
       effects.warning = problem ?? null;
@@ -368,6 +381,7 @@ export class Replica {
   }
 
   written(errno: number, effects: ClusterEffects): void {
+    if (this.#member === null) this.image?.writtenInVain();
     this.#during(effects, (member) => (this.image as ImageWriter).written(errno, member, effects));
   }
 
@@ -391,6 +405,7 @@ export class Replica {
     this.#during(effects, (member) => {
       this.#announce(true);
       this.image?.tick(nowMs, member, effects);
+      this.#dropIdleLeases();
       if (this.#mirror === 'suspending') this.#tickSuspend();
       else this.#sweep(effects);
     });
@@ -510,6 +525,8 @@ export class Replica {
     if (!replaced) return;
     this.image?.forget();
     this.recovery.forget(effects);
+    this.#leasesInherited = true;
+    this.#lastWorkMs = this.#nowMs;
     this.#adoptMarks(state);
     this.#commits.replaced(state.position, this.#isNewMember);
     this.#isNewMember = false;
@@ -542,6 +559,20 @@ export class Replica {
     this.#answerAll(this.#resumed, EINVAL, effects);
     this.#mirror = 'suspended';
     this.#leave(effects);
+  }
+
+  /** A kernel that does not recover must not keep others from it. What it may still be recovering is not to be touched by anybody before a reload. */
+  #dropIdleLeases(): void {
+    const { state } = this;
+    const leases = this.#leases;
+    if (state === null || leases.length === 0 || this.recovery.handedOut >= 0 || this.recovery.recovered.size > 0) return;
+    if (this.#nowMs < this.#lastWorkMs + LEASE_IDLE_MS) return;
+    this.#lastWorkMs = this.#nowMs;
+    this.#submit(this.#leasesInherited ? regionEntries(EntryType.FAILED, leases) : [entry(EntryType.RELEASE)]);
+  }
+
+  get #leases(): readonly number[] {
+    return this.state?.nodes.get(this.#nodeId)?.leases ?? [];
   }
 
   // Lazy clears
