@@ -16,10 +16,13 @@ const SINGLED = fileURLToPath(new URL('../../../apps/singled/dist/cli.cjs', impo
 
 const REGION_SECTORS = 128;
 const REGION_BYTES = REGION_SECTORS * 512;
-const LEG = '8M';
-const REGIONS = (8 << 20) / REGION_BYTES;
+const LEG = '4M';
+const REGIONS = (4 << 20) / REGION_BYTES;
 const KINDS = ['disk', 'core'] as const;
 type Kind = (typeof KINDS)[number];
+
+/** What the resync that is to be killed takes for each region, at least: the first kill must find it in the middle, on a busy machine too. */
+const SLOW_LEG_MS = 100;
 
 /** Kills while a resync runs. */
 const RESYNC_KILLS = Math.ceil(KILLS / 3);
@@ -45,7 +48,7 @@ function freshDisks(): Disks {
   return disks;
 }
 
-function tableOf(machine: Machine, kind: Kind): string {
+function tableOf(machine: Machine, kind: Kind, secondLeg = machine.device(`${kind}1`)): string {
   return mirrorTable({
     lengthSectors: REGIONS * REGION_SECTORS,
     log: {
@@ -54,7 +57,7 @@ function tableOf(machine: Machine, kind: Kind): string {
       type: kind,
       args: kind === 'disk' ? [machine.device('log'), REGION_SECTORS] : [REGION_SECTORS],
     },
-    legs: [machine.device(`${kind}0`), machine.device(`${kind}1`)],
+    legs: [machine.device(`${kind}0`), secondLeg],
     features: ['handle_errors'],
   });
 }
@@ -108,7 +111,7 @@ cat /run/tmp/${kind}.fio`;
 
 const place = (kind: Kind) => `/run/tmp/${kind}.$i`;
 const sameAsWritten = (kind: Kind) =>
-  `{ [ ! -e ${place(kind)} ] || dd if=/dev/mapper/${kind} bs=64k skip=$((i * 7)) count=1 iflag=direct status=none | cmp - ${place(kind)}; }`;
+  `{ [ ! -e ${place(kind)} ] || dd if=/dev/mapper/${kind} bs=64k skip=$((i * 4)) count=1 iflag=direct status=none | cmp - ${place(kind)}; }`;
 
 /** Writes to eight regions of the first half in turn, and reads each write back: each line is one acknowledged and verified write. */
 const verifiedLoad = (kind: Kind) => `
@@ -116,7 +119,7 @@ set -e; n=0
 while [ ! -e /run/tmp/enough ]; do
   i=$((n % 8)); n=$((n + 1))
   dd if=/dev/urandom of=${place(kind)} bs=64k count=1 status=none
-  dd if=${place(kind)} of=/dev/mapper/${kind} bs=64k seek=$((i * 7)) oflag=direct conv=notrunc status=none
+  dd if=${place(kind)} of=/dev/mapper/${kind} bs=64k seek=$((i * 4)) oflag=direct conv=notrunc status=none
   ${sameAsWritten(kind)}
   echo verified; sleep 0.05
 done`;
@@ -158,7 +161,10 @@ describe(`singled is killed ${KILLS} times (DMLOG_RESTART_SEED=${SEED})`, () => 
         waitedMs.push(Math.round(performance.now() - startedAt));
         for (const kind of KINDS) {
           const { inSyncCount, legHealth } = await machine.dmStatus(kind);
-          expect({ inSyncCount, legHealth }, `kill ${kill}`).toEqual({ inSyncCount: REGIONS, legHealth: 'AA' });
+          expect({ inSyncCount, legHealth }, `kill ${kill}`).toEqual({
+            inSyncCount: REGIONS,
+            legHealth: 'AA',
+          });
         }
         expect(madeAnew(singled), `kill ${kill}`).toEqual([]);
       }
@@ -208,9 +214,13 @@ describe(`singled is killed ${KILLS} times (DMLOG_RESTART_SEED=${SEED})`, () => 
     async () => {
       const random = seededRandom(SEED + 1);
       const disks = freshDisks();
-      const machine = await lab().boot({ disks });
+      const machine = await lab().boot({ disks, modules: ['dm-delay'] });
       let singled = await startSingled(machine);
-      for (const kind of KINDS) await machine.dmCreate(kind, tableOf(machine, kind));
+      for (const kind of KINDS) {
+        const slow = `0 ${REGIONS * REGION_SECTORS} delay ${machine.device(`${kind}1`)} 0 ${SLOW_LEG_MS}`;
+        await machine.dmCreate(`slow-${kind}`, slow);
+        await machine.dmCreate(kind, tableOf(machine, kind, `/dev/mapper/slow-${kind}`));
+      }
       const progress = () =>
         Promise.all(KINDS.map(async (kind) => (await machine.dmStatus(kind)).inSyncCount));
 
@@ -240,6 +250,7 @@ describe(`singled is killed ${KILLS} times (DMLOG_RESTART_SEED=${SEED})`, () => 
         expect(recovered).toBeGreaterThanOrEqual(REGIONS);
         expect(recovered).toBeLessThanOrEqual(REGIONS + RESYNC_KILLS);
         await machine.dmRemove(kind);
+        await machine.dmRemove(`slow-${kind}`);
       }
       expect(await machine.dmesg()).not.toMatch(/I\/O error|Insufficient space/);
       await singled.stop();
