@@ -143,6 +143,16 @@ export class ImageWriter {
     if (member.writer === member.self.nodeId) this.#keep(member);
   }
 
+  /** A read has ended after the group was left: what it was for is void. */
+  readInVain(): void {
+    this.#reading = 'no';
+  }
+
+  /** A write has ended after the group was left. */
+  writtenInVain(): void {
+    this.#writeUnderWay = false;
+  }
+
   written(errno: number, member: Member, effects: ClusterEffects): void {
     this.#writeUnderWay = false;
     const { keeper } = this;

@@ -12,10 +12,12 @@ import {
   readHeader,
 } from '@dmlog/log';
 import { DecodeCode, Errno, FrameView } from '@dmlog/protocol';
+import type { ClusteredLogs } from './cluster/clustered-logs.js';
 import { requireSize } from './device/log-device.js';
 import type { Constructor, Dispatcher } from './dispatcher.js';
 import type { Logger } from './logging.js';
-import { type ImageStore, type Legs, ServedLog } from './served-log.js';
+import type { ImageStore, Legs, Served } from './served.js';
+import { ServedLog } from './served-log.js';
 import type { RuntimeState } from './state/runtime-state.js';
 import type { StateFile } from './state/state-file.js';
 
@@ -45,6 +47,8 @@ export interface ConstructInit {
   /** The mirror's device-mapper name by its log's uuid and log device, or null. */
   readonly findName: (uuid: string, logDeviceNumber: string | null) => Promise<string | null>;
   readonly lazyClear: LazyClearOptions;
+  /** What serves clustered logs; null: they are refused. */
+  readonly cluster: { readonly logs: ClusteredLogs; readonly check: () => Promise<void> } | null;
   /** What outlives this process; null: nothing does. */
   readonly state: RuntimeState | null;
   /** Told of each log that was found again: it may want ticks. */
@@ -76,7 +80,7 @@ export class LogConstructor implements Constructor {
     this.#init = init;
   }
 
-  construct(frame: Uint8Array, port: number, found: ServedLog | null): void {
+  construct(frame: Uint8Array, port: number, found: Served | null): void {
     const view = new FrameView(frame);
     if (view.decode(0, frame.byteLength) !== DecodeCode.OK) return;
     const uuid = view.uuidText();
@@ -92,7 +96,7 @@ export class LogConstructor implements Constructor {
   }
 
   /** The name of the log device, for the kernel's first CTR only: a reconnecting one has no room for it and would try for ever. */
-  async #answer(view: FrameView, found: ServedLog | null): Promise<string | null> {
+  async #answer(view: FrameView, found: Served | null): Promise<string | null> {
     const name: LogName = { uuid: view.uuidText(), luidLow: view.luidLow, luidHigh: view.luidHigh };
     const reconnecting = view.nulTerminated;
     let known = found;
@@ -104,7 +108,7 @@ export class LogConstructor implements Constructor {
     }
     if (known !== null && reconnecting) {
       const about = { uuid: name.uuid };
-      if (isSame(known, view.text())) {
+      if (isSame(known, this.#parse(view.text()))) {
         this.#init.logger.info(about, 'the kernel reconnected to a log that is known');
         return null;
       }
@@ -216,22 +220,22 @@ export class LogConstructor implements Constructor {
     name: LogName,
     text: string,
     reconnected: boolean,
-    found: ServedLog | null,
+    found: Served | null,
   ): Promise<OpenedStore | null> {
-    const { dispatcher, logger } = this.#init;
-    const parameters = parseConstructor(text);
+    const { dispatcher, logger, cluster } = this.#init;
+    const parameters = this.#parse(text);
+    // Better `dmsetup create` fails than a mirror that waits for a group which cannot be had. A log that is in use is helped later.
+    if (parameters.clustered && !reconnected) await cluster?.check();
     // A first CTR of a name that is known: the kernel repeats it, or the luid was used again after a DTR that got lost.
     if (found !== null) {
       found.discard();
       dispatcher.logs.remove(name);
     }
     const opened = parameters.device === null ? null : await this.#open(name, parameters, reconnected);
-    const file = this.#keep(name, text, reconnected, parameters, opened);
-    const log =
-      opened === null
-        ? this.#coreLog(parameters, reconnected, file)
-        : this.#diskLog(parameters, opened, reconnected, file);
-    const served = this.#serve(name, log, opened, file);
+    const served =
+      parameters.clustered && cluster !== null
+        ? this.#clustered(cluster.logs, name, parameters, opened, reconnected)
+        : this.#local(name, text, parameters, opened, reconnected);
     dispatcher.logs.add(name, served)?.close();
     logger.info(
       {
@@ -245,6 +249,42 @@ export class LogConstructor implements Constructor {
       'log created',
     );
     return opened;
+  }
+
+  #parse(text: string): LogParameters {
+    return parseConstructor(text, { clustered: this.#init.cluster !== null });
+  }
+
+  #clustered(
+    logs: ClusteredLogs,
+    name: LogName,
+    parameters: LogParameters,
+    opened: OpenedStore | null,
+    reconnected: boolean,
+  ): Served {
+    const blockBytes = opened === null ? 0 : blockBytesFor(parameters, opened);
+    const findName = this.#nameFinder(name, opened);
+    return logs.make({ name, parameters, opened, blockBytes, reconnected, findName });
+  }
+
+  #local(
+    name: LogName,
+    text: string,
+    parameters: LogParameters,
+    opened: OpenedStore | null,
+    reconnected: boolean,
+  ): ServedLog {
+    const file = this.#keep(name, text, reconnected, parameters, opened);
+    const log =
+      opened === null
+        ? this.#coreLog(parameters, reconnected, file)
+        : this.#diskLog(parameters, opened, reconnected, file);
+    return this.#serve(name, log, opened, file);
+  }
+
+  #nameFinder(name: LogName, opened: OpenedStore | null): () => Promise<string | null> {
+    return () =>
+      this.#init.findName(name.uuid, opened?.kernelName == null ? null : opened.store.deviceNumber);
   }
 
   /** The file of a new log, or null: then nobody will find the log again. */
@@ -284,8 +324,7 @@ export class LogConstructor implements Constructor {
       kept,
       reply: dispatcher.replyLate,
       logger,
-      findName: () =>
-        this.#init.findName(name.uuid, opened?.kernelName == null ? null : opened.store.deviceNumber),
+      findName: this.#nameFinder(name, opened),
     });
   }
 
@@ -384,9 +423,8 @@ function keyOf({ uuid, luidLow, luidHigh }: LogName): string {
 }
 
 /** Whether the kernel reconnects to this very log: it repeats what it said at the first CTR. */
-function isSame(served: ServedLog, text: string): boolean {
-  const { targetSectors, argumentText } = served.log.parameters;
-  const told = parseConstructor(text);
+function isSame(served: Served, told: LogParameters): boolean {
+  const { targetSectors, argumentText } = served.parameters;
   return told.targetSectors === targetSectors && told.argumentText === argumentText;
 }
 

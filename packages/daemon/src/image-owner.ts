@@ -21,7 +21,12 @@ export function settleImage(logs: LogRegistry<Served>, resumed: Served): ImageVe
   const isFirst = resumed.log.state === 'constructed';
   if (!isFirst && resumed.log.state !== 'suspended') return ImageVerdict.OURS;
   for (const [, other] of logs.entries()) {
-    if (other.imageKeeper === resumed.imageKeeper || other.device !== resumed.device || other.log.state !== 'live') continue;
+    if (
+      other.imageKeeper === resumed.imageKeeper ||
+      other.device !== resumed.device ||
+      other.log.state !== 'live'
+    )
+      continue;
     if (!isFirst) return ImageVerdict.ANOTHERS;
     if (!other.giveUpImage()) return ImageVerdict.LATER;
   }

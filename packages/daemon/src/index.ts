@@ -13,6 +13,7 @@
  *
  * @packageDocumentation
  */
+export type { ClusterAccess } from './cluster/access.js';
 export { ConfigError } from './config/errors.js';
 export { type ConfigSources, flagName, loadConfig, parseConfig } from './config/load.js';
 export {
@@ -64,7 +65,14 @@ export {
 } from './logging.js';
 export { daemonMetrics, Metrics, type ReadSamples, type ReadValue, type Sample } from './metrics.js';
 export { openRuntimeState, RESTORE_MS_MAX, type ServeParts, serve, TICK_MS } from './serve.js';
-export { DaemonStatus, LogStatus, type RunningDaemon, type Serve, TransportStatus } from './serve-types.js';
+export {
+  ClusterStatus,
+  DaemonStatus,
+  LogStatus,
+  type RunningDaemon,
+  type Serve,
+  TransportStatus,
+} from './serve-types.js';
 export type { ImageStore, Legs } from './served.js';
 export type { KeptLog } from './served-log.js';
 export { loadMappingBinding, type MappingBinding } from './state/binding.js';

@@ -8,6 +8,54 @@ import type { Logger } from './logging.js';
 
 const Count = z.number().int().min(0);
 
+/** A node's share in a clustered log. */
+export const ClusterStatus = z.object({
+  /** This node's id in the cluster; null while it is not in the log's group. */
+  nodeId: Count.nullable(),
+  /** The ring of nodes that hear each other, by its representative and its number. */
+  ring: z.object({ nodeId: Count, seq: Count }).nullable(),
+  quorate: z.boolean(),
+  /** `introducing`, `founding`, `joining`, `active`, `out`; `none` while this node is not in the group. */
+  phase: z.string(),
+  /** How this node's mirror stands: `suspended`, `resuming`, `live`, `suspending`. */
+  mirror: z.string(),
+  /** Why the group does not let this node take part. */
+  refusal: z.string().nullable(),
+  /** Ordered messages applied since the log was founded. */
+  position: Count,
+  /** The node that keeps the disk image and brings joiners the state. */
+  writer: Count.nullable(),
+  /** Changes up to this position survive the end of this node; null: all do, or nothing can be said. */
+  committed: Count.nullable(),
+  members: z.array(
+    z.object({
+      nodeId: Count,
+      bootId: z.string(),
+      /** `live`, `suspended`, or `absent`: its daemon does not take part, its kernel may still be writing. */
+      presence: z.string(),
+      /** Regions that its kernel may be writing. */
+      marks: Count,
+      /** Regions that it alone may recover. */
+      leases: Count,
+    }),
+  ),
+  /** Nodes whose tables have to be reloaded before stale and given-up regions are resynced. */
+  needReload: z.array(Count),
+  /** Regions that kernels are told to be in sync although the legs may differ. */
+  staleCount: Count,
+  /** Regions that could not be recovered. */
+  givenUpCount: Count,
+  /** Regions that this node's kernel may be writing, or wrote a moment ago. */
+  heldCount: Count,
+  /** Whether this node is the one that writes the image at the moment. */
+  keepsImage: z.boolean(),
+  /** Messages that the group has not taken yet. */
+  waitingMessages: Count,
+  /** MemberCounters of @dmlog/cluster. */
+  counters: z.record(z.string(), z.number()),
+});
+export type ClusterStatus = z.infer<typeof ClusterStatus>;
+
 /** A `LogSummary` of @dmlog/log and what the daemon knows besides. */
 export const LogStatus = z.object({
   uuid: z.string(),
@@ -41,6 +89,8 @@ export const LogStatus = z.object({
   bytesWritten: Count,
   legFlushes: Count,
   legFlushFailures: Count,
+  /** Of clustered logs only. */
+  cluster: ClusterStatus.optional(),
 });
 export type LogStatus = z.infer<typeof LogStatus>;
 

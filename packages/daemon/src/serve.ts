@@ -1,3 +1,4 @@
+import { ClusteredLog } from '@dmlog/cluster';
 import {
   batchTransport,
   openTransport,
@@ -5,16 +6,21 @@ import {
   type TransportFault,
   type TransportOptions,
 } from '@dmlog/connector';
-import { DiskLog } from '@dmlog/log';
+import { type DirtyLog, DiskLog } from '@dmlog/log';
 import manifest from '../package.json' with { type: 'json' };
+import { type ClusterAccess, openCluster } from './cluster/access.js';
+import type { ClusteredLogs } from './cluster/clustered-logs.js';
+import { ServedClusteredLog } from './cluster/served-clustered-log.js';
+import { clusterStatusOf } from './cluster/status.js';
 import type { DaemonConfig } from './config/schema.js';
 import { LogConstructor, type OpenedStore } from './construct.js';
+import { reason } from './device/errors.js';
 import { mirrorName } from './device/sysfs.js';
 import { Dispatcher } from './dispatcher.js';
 import { ExitCode } from './lifecycle/exit-codes.js';
 import type { Logger } from './logging.js';
 import type { DaemonStatus, LogStatus, RunningDaemon } from './serve-types.js';
-import type { ServedLog } from './served-log.js';
+import type { Served } from './served.js';
 import { askAgain } from './state/ask-again.js';
 import { RuntimeState } from './state/runtime-state.js';
 import { allocateImage, openStore } from './store.js';
@@ -34,6 +40,8 @@ export interface ServeParts {
   readonly openStore?: (device: string) => Promise<OpenedStore>;
   /** Opens what outlives the process. Null: nothing does, as where the default cannot be had. */
   readonly openState?: (config: DaemonConfig, logger: Logger) => RuntimeState | null;
+  /** How the groups of clustered logs are reached. Absent: clustered logs are refused. */
+  readonly cluster?: ClusterAccess;
 }
 
 /** Starts to answer the kernel; see `Serve`. */
@@ -67,6 +75,7 @@ class Daemon implements RunningDaemon {
   readonly #dispatcher: Dispatcher;
   readonly #constructs: LogConstructor;
   readonly #state: RuntimeState | null;
+  readonly #cluster: { readonly logs: ClusteredLogs; readonly check: () => Promise<void> } | null;
   readonly #startedAt = performance.now();
   #ticking: NodeJS.Timeout | null = null;
   #end: (exitCode: number) => void = () => {};
@@ -87,6 +96,17 @@ class Daemon implements RunningDaemon {
       onTickNeeded: () => this.#startTicking(),
       ...(this.#state === null ? {} : { lastSeq: this.#state.lastSeq }),
     });
+    this.#cluster =
+      parts.cluster === undefined
+        ? null
+        : openCluster(parts.cluster, {
+            config,
+            logger,
+            allocateImage,
+            reply: this.#dispatcher.replyLate,
+            send: (bytes, port) => transport.send(bytes, port),
+            onTickNeeded: () => this.#startTicking(),
+          });
     const allowRegularFile = config.unsafeAcceptUserRequests;
     this.#constructs = new LogConstructor({
       dispatcher: this.#dispatcher,
@@ -95,6 +115,7 @@ class Daemon implements RunningDaemon {
       allocateImage,
       findName: mirrorName,
       lazyClear: config.lazyClear,
+      cluster: this.#cluster,
       state: this.#state,
       onRestored: () => this.#startTicking(),
       logger,
@@ -113,12 +134,23 @@ class Daemon implements RunningDaemon {
     await Promise.race([this.#constructs.restoreAll(), late]);
     clearTimeout(timer);
     transport.start(this.#dispatcher.handle);
+    this.#lookAtCluster();
     const { foundSeq } = this.#state ?? { foundSeq: null };
     if (foundSeq !== null) askAgain(foundSeq, (bytes, port) => transport.send(bytes, port));
     logger.info(
       { transport: transport.name, port: transport.port, receiveBufferBytes: transport.receiveBufferBytes },
       'answering the kernel',
     );
+  }
+
+  /** Local logs are served without a cluster; whoever started this daemon rather than singled should know that there is none. */
+  #lookAtCluster(): void {
+    this.#cluster?.check().catch((error: unknown) => {
+      this.#logger.error(
+        { err: error },
+        `NO CLUSTER: only logs of this machine are served until there is one: ${reason(error)}`,
+      );
+    });
   }
 
   status(): DaemonStatus {
@@ -225,7 +257,12 @@ class Daemon implements RunningDaemon {
   }
 }
 
-function statusOf(served: ServedLog): LogStatus {
+function lazyCountOf(log: DirtyLog): number {
+  if (log instanceof DiskLog) return log.lazyCount;
+  return log instanceof ClusteredLog ? log.replica.lazyCount : 0;
+}
+
+function statusOf(served: Served): LogStatus {
   const { log, name, counters } = served;
   const summary = log.summary();
   const hex = (word: number) => word.toString(16).padStart(8, '0');
@@ -240,7 +277,7 @@ function statusOf(served: ServedLog): LogStatus {
     regionCount: summary.regionCount,
     inSyncCount: summary.inSyncCount,
     dirtyCount: summary.dirtyCount,
-    lazyCount: log instanceof DiskLog ? log.lazyCount : 0,
+    lazyCount: lazyCountOf(log),
     recovering: summary.recovering,
     logDevice: served.device,
     deviceStatus: summary.deviceStatus,
@@ -249,5 +286,6 @@ function statusOf(served: ServedLog): LogStatus {
     bytesWritten: counters.bytesWritten,
     legFlushes: counters.legFlushes,
     legFlushFailures: counters.legFlushFailures,
+    ...(served instanceof ServedClusteredLog ? { cluster: clusterStatusOf(served.host) } : {}),
   };
 }

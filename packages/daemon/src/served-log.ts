@@ -1,6 +1,7 @@
-import { type DirtyLog, DiskLog, Effects, type LogName } from '@dmlog/log';
+import { type DirtyLog, DiskLog, Effects, type LogName, type LogParameters } from '@dmlog/log';
 import { type FrameView, RequestType } from '@dmlog/protocol';
 import type { Logger } from './logging.js';
+import { NameLookup } from './name-lookup.js';
 import type { ImageStore, LateReply, Legs, Served, ServedCounters } from './served.js';
 
 /** What keeps a log's state for the process after this one. */
@@ -32,8 +33,7 @@ export class ServedLog implements Served {
   readonly #kept: KeptLog | null;
   readonly #reply: LateReply;
   readonly #logger: Logger;
-  readonly #findName: () => Promise<string | null>;
-  #dmName: string | null = null;
+  readonly #lookup: NameLookup;
   /** For the ends of I/O; requests bring their own. */
   readonly #effects = new Effects();
   readonly #onWritten: (error: Error | null) => void;
@@ -61,9 +61,13 @@ export class ServedLog implements Served {
     this.#kept = init.kept ?? null;
     this.#reply = init.reply;
     this.#logger = init.logger;
-    this.#findName = init.findName ?? (async () => null);
+    this.#lookup = new NameLookup(init.name.uuid, init.findName ?? (async () => null), init.logger);
     this.#onWritten = (error) => this.#written(error);
     this.#onLegsFlushed = (error) => this.#legsFlushed(error);
+  }
+
+  get parameters(): LogParameters {
+    return this.log.parameters;
   }
 
   get imageKeeper(): object {
@@ -75,12 +79,12 @@ export class ServedLog implements Served {
   }
 
   get dmName(): string | null {
-    return this.#dmName;
+    return this.#lookup.name;
   }
 
   request(view: FrameView, port: number, effects: Effects): void {
     this.counters.requests++;
-    if (view.type === RequestType.RESUME) this.#lookUpName();
+    if (view.type === RequestType.RESUME) this.#lookup.look();
     this.log.request(view, port, effects);
     this.#perform(effects);
   }
@@ -106,7 +110,7 @@ export class ServedLog implements Served {
   /** Reads the image of a restored log and tells it. Resolves when the log can be asked; never rejects. */
   restoreImage(): Promise<void> {
     const disk = this.#disk;
-    this.#lookUpName();
+    this.#lookup.look();
     if (!disk?.needsImage) return Promise.resolve();
     return new Promise((resolve) => {
       (this.#store as ImageStore).readImage(disk.image, (error) => {
@@ -142,16 +146,6 @@ export class ServedLog implements Served {
     if (effects.flushLegs) this.#flushLegs();
     if (effects.readImage) this.#readImage();
     if (effects.destroyed) this.discard();
-  }
-
-  #lookUpName(): void {
-    this.#findName().then(
-      (name) => {
-        this.#dmName = name ?? this.#dmName;
-      },
-      (error: unknown) =>
-        this.#logger.debug({ uuid: this.name.uuid, err: error }, 'the name of the mirror was not found'),
-    );
   }
 
   #write(): void {

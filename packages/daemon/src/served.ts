@@ -1,4 +1,4 @@
-import type { DirtyLog, Effects, LogName } from '@dmlog/log';
+import type { DirtyLog, Effects, LogName, LogParameters } from '@dmlog/log';
 import type { FrameView } from '@dmlog/protocol';
 
 /**
@@ -45,6 +45,8 @@ export interface ServedCounters {
 export interface Served {
   readonly name: LogName;
   readonly log: DirtyLog;
+  /** What its table says. */
+  readonly parameters: LogParameters;
   readonly counters: ServedCounters;
   /** `major:minor` of the log device, or null. */
   readonly device: string | null;

@@ -117,7 +117,7 @@ export class Kernel {
   static async start(
     devices: Record<string, MemoryDevice> = {},
     config: Partial<DaemonConfig> = {},
-    options: { openState?: ServeParts['openState']; firstSeq?: number } = {},
+    options: Pick<ServeParts, 'openState' | 'cluster'> & { firstSeq?: number } = {},
   ): Promise<Kernel> {
     const replies = new Map<number, Reply>();
     const lines: Record<string, unknown>[] = [];
@@ -135,6 +135,7 @@ export class Kernel {
         return transport;
       },
       openState: options.openState ?? (() => null),
+      ...(options.cluster === undefined ? {} : { cluster: options.cluster }),
       openStore: async (path) => {
         const device = devices[path];
         if (device === undefined) throw Object.assign(new Error(`no log device ${path}`), { errno: 2 });

@@ -1,0 +1,343 @@
+import { randomInt } from 'node:crypto';
+import { ClusterEffects, type ClusteredLog, type JoinGroup, Replica } from '@dmlog/cluster';
+import type { Effects, LazyClearOptions, LogParameters } from '@dmlog/log';
+import type { FrameView } from '@dmlog/protocol';
+import type { Logger } from '../logging.js';
+import type { ImageStore, LateReply, Legs, ServedCounters } from '../served.js';
+import { groupNameOf } from './group-name.js';
+import { Membership } from './membership.js';
+
+/** Positive errno of an I/O error, for the kernel. */
+const EIO = 5;
+
+/** Nonces are u32; 0 is left out. */
+const NONCE_END = 2 ** 32;
+
+/** What all replicas of a daemon stand on. */
+export interface ClusterParts {
+  /** Joins a group of corosync, or a simulated one. */
+  readonly joinGroup: JoinGroup;
+  /** This boot's id, 32 hexadecimal digits. */
+  readonly bootId: string;
+  readonly lazyClear: LazyClearOptions;
+  readonly allocateImage: (bytes: number) => Uint8Array;
+  readonly reply: LateReply;
+  readonly replyPair: (seq: number, port: number, first: number, second: number) => void;
+  /** Called when a replica wants ticks; often. */
+  readonly onTickNeeded: () => void;
+  /** Called after each step in which the group waits for this node's table to be reloaded; often. */
+  readonly onReloadNeeded: (host: ReplicaHost) => void;
+  readonly logger: Logger;
+}
+
+/** The device and the counters of the table that a replica works for at the moment. */
+export interface HostedLog {
+  readonly log: ClusteredLog;
+  readonly store: ImageStore | null;
+  readonly legs: Legs | null;
+  readonly counters: ServedCounters;
+}
+
+/**
+ * One node's share in a clustered log, with what it stands on: performs the replica's effects, passes the group's events to it, and sends what it has to say. What a
+ * request brings about is sent at once; what a batch of messages brings about, once per batch.
+ */
+export class ReplicaHost {
+  readonly uuid: string;
+  readonly replica: Replica;
+  readonly deviceNumber: string | null;
+  readonly #parts: ClusterParts;
+  readonly #seats: Map<string, Promise<void>>;
+  readonly #group: string;
+  readonly #logs = new Set<HostedLog>();
+  readonly #effects = new ClusterEffects();
+  /** The image's memory, given to each read anew: a replica has one image at a time. Allocated here, as nothing large may be allocated later. */
+  readonly #image: Uint8Array | null;
+  #current: HostedLog | null = null;
+  #membership: Membership | null = null;
+  #sendingSoon = false;
+  #hasSuccessor = false;
+  #closed = false;
+  #writing = false;
+  #writeFailing = false;
+  #legsFailing = false;
+  #lastTickMs = -1;
+  #lastWarning: string | null = null;
+
+  constructor(init: {
+    uuid: string;
+    parameters: LogParameters;
+    deviceNumber: string | null;
+    blockBytes: number;
+    parts: ClusterParts;
+    /** By the name of a group: when this process is out of it. */
+    seats: Map<string, Promise<void>>;
+  }) {
+    const { parts, parameters, blockBytes, deviceNumber } = init;
+    const { bootId, lazyClear } = parts;
+    this.uuid = init.uuid;
+    this.deviceNumber = deviceNumber;
+    this.#parts = parts;
+    this.#seats = init.seats;
+    this.#group = groupNameOf(init.uuid);
+    this.replica = new Replica({ parameters, bootId, lazyClear, blockBytes, deviceNumber });
+    const { image } = this.replica;
+    this.#image = image === null ? null : parts.allocateImage(image.imageBytes);
+  }
+
+  get logCount(): number {
+    return this.#logs.size;
+  }
+
+  /** Messages that the group has not taken yet: more than a few say that a member is slow. */
+  get waitingMessages(): number {
+    return this.#membership?.waitingCount ?? 0;
+  }
+
+  /** A write to the log device is under way. */
+  get isWriting(): boolean {
+    return this.#writing;
+  }
+
+  /** Whether another replica of this log, with another geometry or device, may take its place when it is suspended. */
+  noteSuccessor(there: boolean): void {
+    this.#hasSuccessor = there;
+    this.#look();
+  }
+
+  add(log: HostedLog): void {
+    this.#logs.add(log);
+    this.#current ??= log;
+  }
+
+  /** This table's device is used from now on: it was resumed. */
+  use(log: HostedLog): void {
+    this.#current = log;
+    log.legs?.invalidate();
+  }
+
+  /** A table of the log is gone. With the last one this node gives the log up. */
+  remove(log: HostedLog): void {
+    this.#logs.delete(log);
+    if (this.#logs.size === 0) this.yieldSeat();
+    if (this.#current === log) this.#current = [...this.#logs].at(-1) ?? null;
+  }
+
+  /** Leaves the group. A later RESUME joins it again. */
+  yieldSeat(): void {
+    this.#step((effects) => this.replica.abandon(effects));
+  }
+
+  /** The process ends: for the group that is a daemon's death, as kernels go on with what they believe. */
+  close(): void {
+    this.#closed = true;
+    this.#membership?.close();
+    this.#membership = null;
+  }
+
+  /** Serves a request of one of its tables' kernel; the reply goes to `reply`. */
+  request(log: ClusteredLog, view: FrameView, port: number, reply: Effects): void {
+    const effects = this.#effects;
+    effects.reset();
+    log.request(view, port, effects);
+    reply.reply = effects.reply;
+    reply.errno = effects.errno;
+    reply.first = effects.first;
+    reply.second = effects.second;
+    reply.text = effects.text;
+    reply.destroyed = effects.destroyed;
+    this.#perform(effects);
+    this.#send();
+  }
+
+  /** Once per instant, however many tables there are. */
+  tick(nowMs: number): void {
+    if (nowMs === this.#lastTickMs) return;
+    this.#lastTickMs = nowMs;
+    this.#step((effects) => this.replica.tick(nowMs, effects));
+  }
+
+  #step(run: (effects: ClusterEffects) => void): void {
+    if (this.#closed) return;
+    this.#effects.reset();
+    run(this.#effects);
+    this.#perform(this.#effects);
+    this.#send();
+  }
+
+  /** As a step, but what is to be said goes out when the group's whole batch was heard: one acknowledgement answers all of it. */
+  #event(run: (effects: ClusterEffects) => void): void {
+    this.#effects.reset();
+    run(this.#effects);
+    this.#perform(this.#effects);
+    if (this.#sendingSoon) return;
+    this.#sendingSoon = true;
+    setImmediate(() => {
+      this.#sendingSoon = false;
+      this.#send();
+    });
+  }
+
+  #send(): void {
+    const messages = this.replica.takeOutbox();
+    if (messages.length > 0) this.#membership?.send(messages);
+  }
+
+  #perform(effects: ClusterEffects): void {
+    const { late, pairs } = effects;
+    const counters = this.#current?.counters;
+    if (counters !== undefined) counters.lateReplies += late.count + pairs.length;
+    for (let i = 0; i < late.count; i++) {
+      this.#parts.reply(late.seq[i] as number, late.port[i] as number, late.errno[i] as number);
+    }
+    for (const { seq, port, first, second } of pairs) this.#parts.replyPair(seq, port, first, second);
+    if (effects.warning !== null) this.#warn(effects.warning);
+    if (effects.leave) this.#leave();
+    if (effects.join) this.#join();
+    if (effects.write) this.#write();
+    if (effects.readImage) this.#readImage();
+    if (effects.flushLegs) this.#flushLegs();
+    this.#look();
+  }
+
+  /** What follows from where the replica stands now. */
+  #look(): void {
+    const { replica } = this;
+    if (replica.needsTick) this.#parts.onTickNeeded();
+    const { member, state } = replica;
+    if (member !== null && state?.needReload.has(member.self.nodeId)) this.#parts.onReloadNeeded(this);
+    if (this.#isToYield) {
+      queueMicrotask(() => {
+        if (this.#isToYield) this.yieldSeat();
+      });
+    }
+  }
+
+  get #isToYield(): boolean {
+    return this.#hasSuccessor && this.replica.mirror === 'suspended' && this.#membership !== null;
+  }
+
+  #warn(warning: string): void {
+    // A group that cannot be joined is tried every second.
+    const level = warning === this.#lastWarning ? 'debug' : 'error';
+    this.#lastWarning = warning;
+    this.#parts.logger[level]({ uuid: this.uuid }, warning);
+  }
+
+  // The group
+
+  #join(): void {
+    this.#membership?.close();
+    const before = this.#seats.get(this.#group) ?? Promise.resolve();
+    const { joinGroup, logger } = this.#parts;
+    const membership: Membership = new Membership(this.#group, joinGroup, before, {
+      joined: (self) => {
+        logger.info({ uuid: this.uuid, group: this.#group, nodeId: self.nodeId }, 'group joined');
+        this.replica.joined(self, randomInt(1, NONCE_END));
+        this.#lastWarning = null;
+      },
+      confchg: (members, left, joined) =>
+        this.#event((effects) => this.replica.confchg(members, left, joined, effects)),
+      ring: (ring, nodes, quorate) => {
+        logger.info({ uuid: this.uuid, ring, nodes, quorate }, 'the ring of the group');
+        this.#event((effects) => this.replica.ringChanged(ring, nodes, quorate, effects));
+      },
+      deliver: (sender, bytes) => this.#event((effects) => this.replica.deliver(sender, bytes, effects)),
+      lost: (error) => {
+        if (this.#membership === membership) this.#membership = null;
+        const what = `this node is out of the log's group, and writes to the mirror may wait, until it can join again: ${error.message}`;
+        this.#step((effects) => this.replica.lostGroup(effects, what));
+      },
+    });
+    this.#membership = membership;
+    const { over } = membership;
+    this.#seats.set(this.#group, over);
+    over.then(() => {
+      if (this.#seats.get(this.#group) === over) this.#seats.delete(this.#group);
+    });
+  }
+
+  #leave(): void {
+    this.#membership?.leave();
+    this.#membership = null;
+  }
+
+  // I/O
+
+  #write(): void {
+    const keeper = this.replica.image?.keeper;
+    this.#writing = true;
+    const { store, counters } = this.#current ?? { store: null, counters: null };
+    if (keeper == null || store === null) {
+      setImmediate(() => this.#written(new Error('no table of the log is left')));
+      return;
+    }
+    if (counters !== null) {
+      counters.writes++;
+      for (let i = 0; i < keeper.runCount; i++) counters.bytesWritten += keeper.runs[2 * i + 1] as number;
+    }
+    store.writeRuns(keeper.image, keeper.runs, keeper.runCount, (error) => this.#written(error));
+  }
+
+  #written(error: Error | null): void {
+    const about = { uuid: this.uuid, device: this.deviceNumber };
+    this.#writing = false;
+    if (error !== null && !this.#writeFailing) {
+      this.#parts.logger.error(
+        { ...about, err: error },
+        'log device cannot be written: the kernels of all nodes are told so at every FLUSH that needs it; repair the device, then reload the tables',
+      );
+    } else if (error === null && this.#writeFailing) {
+      this.#parts.logger.warn(about, 'log device can be written again');
+    }
+    this.#writeFailing = error !== null;
+    this.#step((effects) => this.replica.written(error === null ? 0 : EIO, effects));
+  }
+
+  #readImage(): void {
+    const image = this.#image as Uint8Array;
+    const store = this.#current?.store ?? null;
+    this.#current?.legs?.invalidate();
+    if (store === null) {
+      setImmediate(() => this.#imageRead(new Error('no table of the log is left')));
+      return;
+    }
+    store.readImage(image, (error) => this.#imageRead(error));
+  }
+
+  #imageRead(error: Error | null): void {
+    if (error !== null) {
+      this.#parts.logger.error(
+        { uuid: this.uuid, device: this.deviceNumber, err: error },
+        'log device cannot be read',
+      );
+    }
+    this.#step((effects) =>
+      this.replica.imageRead(this.#image as Uint8Array, error === null ? 0 : EIO, effects),
+    );
+  }
+
+  #flushLegs(): void {
+    const { legs, counters } = this.#current ?? { legs: null, counters: null };
+    if (counters !== null) counters.legFlushes++;
+    // A core log names no device from which the legs could be found, and promises nothing after a crash of all nodes.
+    if (legs === null) setImmediate(() => this.#legsFlushed(null));
+    else legs.flush((error) => this.#legsFlushed(error));
+  }
+
+  #legsFlushed(error: Error | null): void {
+    if (error !== null) {
+      const { legs, counters } = this.#current ?? { legs: null, counters: null };
+      legs?.invalidate();
+      if (counters !== null) counters.legFlushFailures++;
+      if (!this.#legsFailing) {
+        this.#parts.logger.warn(
+          { uuid: this.uuid, err: error },
+          'legs cannot be flushed: cleared regions stay dirty on the log, which costs their resync after a crash and nothing else',
+        );
+      }
+    }
+    this.#legsFailing = error !== null;
+    this.#step((effects) => this.replica.legsFlushed(error === null, effects));
+  }
+}

@@ -1,0 +1,100 @@
+import { ClusteredLog } from '@dmlog/cluster';
+import type { Effects, LogName, LogParameters } from '@dmlog/log';
+import { type FrameView, RequestType } from '@dmlog/protocol';
+import type { NameLookup } from '../name-lookup.js';
+import type { ImageStore, Legs, Served, ServedCounters } from '../served.js';
+import type { HostedLog, ReplicaHost } from './replica-host.js';
+
+/** A clustered log as one table of this node has it. The logs of two tables share a {@link ReplicaHost}. */
+export class ServedClusteredLog implements Served, HostedLog {
+  readonly name: LogName;
+  readonly parameters: LogParameters;
+  readonly log: ClusteredLog;
+  readonly host: ReplicaHost;
+  readonly store: ImageStore | null;
+  readonly legs: Legs | null;
+  readonly counters: ServedCounters = {
+    requests: 0,
+    lateReplies: 0,
+    writes: 0,
+    bytesWritten: 0,
+    legFlushes: 0,
+    legFlushFailures: 0,
+  };
+  readonly #lookup: NameLookup;
+  readonly #onDiscard: () => void;
+  #closed = false;
+
+  constructor(init: {
+    name: LogName;
+    parameters: LogParameters;
+    host: ReplicaHost;
+    reconnected: boolean;
+    store: ImageStore | null;
+    legs: Legs | null;
+    lookup: NameLookup;
+    /** The kernel does not have the log any more. */
+    onDiscard: () => void;
+  }) {
+    this.name = init.name;
+    this.parameters = init.parameters;
+    this.host = init.host;
+    this.log = new ClusteredLog(init.host.replica, init.reconnected);
+    this.store = init.store;
+    this.legs = init.legs;
+    this.#lookup = init.lookup;
+    this.#onDiscard = init.onDiscard;
+    init.host.add(this);
+  }
+
+  get device(): string | null {
+    return this.store?.deviceNumber ?? null;
+  }
+
+  get dmName(): string | null {
+    return this.#lookup.name;
+  }
+
+  get imageKeeper(): object {
+    return this.host;
+  }
+
+  request(view: FrameView, port: number, effects: Effects): void {
+    this.counters.requests++;
+    if (view.type === RequestType.RESUME) {
+      this.#lookup.look();
+      this.host.use(this);
+    }
+    this.host.request(this.log, view, port, effects);
+    if (effects.destroyed) this.discard();
+  }
+
+  tick(nowMs: number): void {
+    this.host.tick(nowMs);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.host.close();
+    this.#closeDevice();
+  }
+
+  discard(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.host.remove(this);
+    this.#onDiscard();
+    this.#closeDevice();
+  }
+
+  giveUpImage(): boolean {
+    this.host.yieldSeat();
+    return !this.host.isWriting;
+  }
+
+  #closeDevice(): void {
+    this.store?.close();
+    this.legs?.close();
+  }
+}

@@ -1,0 +1,330 @@
+import { type Reply, RequestType } from '@dmlog/protocol';
+import { describe, expect, it } from 'vitest';
+import { DaemonStatus } from '../src/index.js';
+import { ClusterNodes, clusterOf, replyTo, until } from './cluster-nodes.js';
+import { errnoOf, Kernel, log, MemoryDevice, type TestLog, u64s, values } from './kernel.js';
+
+const CORE = log('LVM-core', 1);
+const DISK = log('LVM-disk', 2);
+const REGIONS = 20;
+const SIZE = 1024;
+const CORE_TEXT = `${REGIONS * SIZE} clustered-core ${SIZE}`;
+const DISK_TEXT = `${REGIONS * SIZE} clustered-disk /dev/log ${SIZE}`;
+
+const ask = (kernel: Kernel, of: TestLog, type: RequestType, ...numbers: number[]): Promise<Reply> =>
+  replyTo(kernel, kernel.send(of, type, u64s(numbers)));
+
+async function expectOk(kernel: Kernel, of: TestLog, type: RequestType, ...numbers: number[]): Promise<void> {
+  expect(errnoOf(await ask(kernel, of, type, ...numbers)), `request ${type} ${numbers}`).toBe(0);
+}
+
+async function construct(
+  kernel: Kernel,
+  of: TestLog,
+  text: string,
+  reconnect = false,
+): Promise<number | null> {
+  const data = new TextEncoder().encode(reconnect ? `${text}\0` : text);
+  return errnoOf(await replyTo(kernel, kernel.send(of, RequestType.CTR, data)));
+}
+
+async function resume(kernel: Kernel, of: TestLog, text: string): Promise<void> {
+  expect(await construct(kernel, of, text)).toBe(0);
+  await expectOk(kernel, of, RequestType.RESUME);
+}
+
+/** Recovers as a kernel does until there is no work; returns the regions. */
+async function recover(kernel: Kernel, of: TestLog, stepsMax = 1000): Promise<number[]> {
+  const regions: number[] = [];
+  for (let step = 0; step < stepsMax; step++) {
+    const [has, region] = values(await ask(kernel, of, RequestType.GET_RESYNC_WORK)) as [number, number];
+    if (has === 0) break;
+    await expectOk(kernel, of, RequestType.SET_REGION_SYNC, region, 1);
+    regions.push(region);
+  }
+  return regions;
+}
+
+async function write(kernel: Kernel, of: TestLog, region: number): Promise<void> {
+  await expectOk(kernel, of, RequestType.MARK_REGION, region);
+  await expectOk(kernel, of, RequestType.FLUSH);
+}
+
+const number = async (kernel: Kernel, of: TestLog, type: RequestType, ...numbers: number[]) =>
+  values(await ask(kernel, of, type, ...numbers))[0];
+
+const inSync = (kernel: Kernel, of: TestLog) => number(kernel, of, RequestType.GET_SYNC_COUNT);
+const isClean = (kernel: Kernel, of: TestLog, region: number) =>
+  number(kernel, of, RequestType.IS_CLEAN, region);
+
+async function becomes(what: () => Promise<unknown>, wanted: unknown): Promise<void> {
+  let last: unknown;
+  for (let attempt = 0; attempt < 2000; attempt++) {
+    last = await what();
+    if (last === wanted) return;
+    await new Promise((resolve) => setImmediate(resolve));
+    if (attempt > 200) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error(`stays ${last}, not ${wanted}`);
+}
+
+const KINDS = [
+  ['clustered-core', CORE, CORE_TEXT],
+  ['clustered-disk', DISK, DISK_TEXT],
+] as const;
+
+describe.each(KINDS)('%s on two nodes', (kind, of, text) => {
+  async function two() {
+    const device = new MemoryDevice(REGIONS);
+    const nodes = new ClusterNodes([1, 2], { '/dev/log': device });
+    const [one, other] = [await nodes.start(1), await nodes.start(2)];
+    await resume(one, of, text);
+    await resume(other, of, text);
+    return { device, nodes, one, other };
+  }
+
+  it('is resynced once, by both', async () => {
+    const { one, other } = await two();
+    expect(await inSync(one, of)).toBe(0);
+    const [mine, yours] = await Promise.all([recover(one, of), recover(other, of)]);
+    expect([...mine, ...yours].sort((a, b) => a - b)).toEqual(Array.from({ length: REGIONS }, (_, r) => r));
+    for (const kernel of [one, other]) await becomes(() => inSync(kernel, of), REGIONS);
+  });
+
+  it("knows each other's marks, until they are cleared", async () => {
+    const { device, one, other } = await two();
+    await recover(one, of);
+    await becomes(() => inSync(other, of), REGIONS);
+    // What was just recovered is dirty until its CLEAR.
+    for (let region = 0; region < REGIONS; region++)
+      await expectOk(one, of, RequestType.CLEAR_REGION, region);
+    for (let region = 0; region < REGIONS; region++) await becomes(() => isClean(other, of, region), 1);
+    await write(one, of, 3);
+    await write(other, of, 3);
+    await write(other, of, 7);
+    if (kind === 'clustered-disk')
+      expect([3, 7, 8].map((region) => device.isClean(region))).toEqual([false, false, true]);
+    await becomes(() => isClean(one, of, 7), 0);
+    expect(await isClean(other, of, 3)).toBe(0);
+    await expectOk(one, of, RequestType.CLEAR_REGION, 3);
+    await expectOk(other, of, RequestType.CLEAR_REGION, 7);
+    await becomes(() => isClean(one, of, 7), 1);
+    expect(await isClean(one, of, 3)).toBe(0);
+    await expectOk(other, of, RequestType.CLEAR_REGION, 3);
+    await becomes(() => isClean(one, of, 3), 1);
+    if (kind === 'clustered-disk') await becomes(async () => device.isClean(3) && device.isClean(7), true);
+  });
+
+  it('says in its status who takes part', async () => {
+    const { one, other } = await two();
+    await write(other, of, 5);
+    await becomes(async () => clusterOf(one, of).members[1]?.marks, 1);
+    const { cluster, ...rest } = DaemonStatus.parse(one.daemon.status()).logs[0] ?? {};
+    expect(rest).toMatchObject({ type: kind, state: 'live', regionCount: REGIONS, dirtyCount: REGIONS });
+    expect(cluster).toMatchObject({
+      nodeId: 1,
+      quorate: true,
+      phase: 'active',
+      mirror: 'live',
+      writer: 1,
+      members: [
+        { nodeId: 1, presence: 'live', marks: 0 },
+        { nodeId: 2, presence: 'live', marks: 1, leases: 0 },
+      ],
+      needReload: [],
+      staleCount: 0,
+      keepsImage: kind === 'clustered-disk',
+    });
+    expect(clusterOf(other, of).ring).toEqual(cluster?.ring);
+  });
+
+  it('is suspended and destroyed on one, and goes on with the other', async () => {
+    const { device, one, other } = await two();
+    await recover(one, of);
+    await write(one, of, 1);
+    await expectOk(one, of, RequestType.PRESUSPEND);
+    await expectOk(one, of, RequestType.POSTSUSPEND);
+    await becomes(async () => clusterOf(other, of).members[0]?.presence, 'suspended');
+    await becomes(() => isClean(other, of, 1), 1);
+    await expectOk(one, of, RequestType.DTR);
+    expect(one.daemon.status().logs).toEqual([]);
+    await becomes(async () => clusterOf(other, of).members.length, 1);
+    await write(other, of, 2);
+    if (kind === 'clustered-disk')
+      expect([1, 2].map((region) => device.isClean(region))).toEqual([true, false]);
+    // Back again: it is told the state.
+    await resume(one, of, text);
+    expect(await inSync(one, of)).toBe(REGIONS);
+    expect(await isClean(one, of, 2)).toBe(0);
+  });
+
+  it('keeps the marks of a node whose daemon died, and finds them again', async () => {
+    const { nodes, one, other } = await two();
+    await recover(one, of);
+    for (let region = 0; region < REGIONS; region++)
+      await expectOk(one, of, RequestType.CLEAR_REGION, region);
+    await write(one, of, 4);
+    await one.daemon.stop('death');
+    await becomes(async () => clusterOf(other, of).members[0]?.presence, 'absent');
+    expect(await isClean(other, of, 4)).toBe(0);
+    const again = await nodes.start(1);
+    expect(errnoOf(await ask(again, of, RequestType.FLUSH))).toBe(3);
+    expect(await construct(again, of, text, true)).toBe(0);
+    await expectOk(again, of, RequestType.RESUME);
+    expect(await inSync(again, of)).toBe(REGIONS);
+    expect(await isClean(again, of, 4)).toBe(0);
+    await becomes(async () => clusterOf(other, of).members[0]?.presence, 'live');
+    await write(again, of, 4);
+    await expectOk(again, of, RequestType.PRESUSPEND);
+    await expectOk(again, of, RequestType.POSTSUSPEND);
+    await becomes(() => isClean(other, of, 4), 1);
+  });
+
+  it('takes over from a node that died, and resyncs what it wrote after a reload', async () => {
+    const { device, nodes, one, other } = await two();
+    await recover(one, of);
+    for (let region = 0; region < REGIONS; region++)
+      await expectOk(one, of, RequestType.CLEAR_REGION, region);
+    for (let region = 0; region < REGIONS; region++) await becomes(() => isClean(other, of, region), 1);
+    await write(one, of, 6);
+    nodes.network.crashNode(1);
+    // One of two is no quorum: silence, not an answer.
+    await becomes(async () => clusterOf(other, of).quorate, false);
+    const waiting = other.send(of, RequestType.MARK_REGION, u64s([9]));
+    expect(await other.settled(waiting, 200)).toBeNull();
+    nodes.network.restartNode(1);
+    await becomes(async () => clusterOf(other, of).quorate, true);
+    await replyTo(other, other.send(of, RequestType.MARK_REGION, u64s([9])));
+    await expectOk(other, of, RequestType.FLUSH);
+    await becomes(async () => clusterOf(other, of).staleCount, 1);
+    expect(clusterOf(other, of).needReload).toEqual([2]);
+    expect(await number(other, of, RequestType.IN_SYNC, 6)).toBe(1);
+    if (kind === 'clustered-disk')
+      await becomes(async () => [6, 9, 10].map((r) => device.isClean(r)).join(), 'false,false,true');
+    await expectOk(other, of, RequestType.PRESUSPEND);
+    await expectOk(other, of, RequestType.POSTSUSPEND);
+    await expectOk(other, of, RequestType.RESUME);
+    expect(await recover(other, of)).toEqual([6]);
+    expect(clusterOf(other, of)).toMatchObject({ staleCount: 0, needReload: [] });
+  });
+
+  it('exchanges its table for one of the same geometry', async () => {
+    const { one, other } = await two();
+    await recover(one, of);
+    await write(one, of, 2);
+    const next = { ...of, luid: { ...of.luid, low: 77 } };
+    expect(await construct(one, next, text)).toBe(0);
+    await expectOk(one, of, RequestType.PRESUSPEND);
+    await expectOk(one, of, RequestType.POSTSUSPEND);
+    await expectOk(one, next, RequestType.RESUME);
+    await expectOk(one, of, RequestType.DTR);
+    expect(await inSync(one, next)).toBe(REGIONS);
+    await write(one, next, 3);
+    await becomes(() => isClean(other, of, 3), 0);
+    expect(clusterOf(other, of).members.map(({ presence }) => presence)).toEqual(['live', 'live']);
+  });
+
+  it('is refused with a geometry that the others do not have, and grows when all are suspended', async () => {
+    const { one, other } = await two();
+    await recover(one, of);
+    const grown = { ...of, luid: { ...of.luid, low: 78 } };
+    const grownText = text
+      .replace(String(REGIONS * SIZE), String(2 * (REGIONS - 10) * SIZE))
+      .replace(` ${SIZE}`, ` ${SIZE * 2}`);
+    for (const kernel of [one, other]) expect(await construct(kernel, grown, grownText)).toBe(0);
+    for (const kernel of [one]) {
+      await expectOk(kernel, of, RequestType.PRESUSPEND);
+      await expectOk(kernel, of, RequestType.POSTSUSPEND);
+    }
+    expect(errnoOf(await ask(one, grown, RequestType.RESUME))).toBe(22);
+    expect(JSON.stringify(one.lines)).toMatch(/cannot take part/);
+    await expectOk(other, of, RequestType.PRESUSPEND);
+    await expectOk(other, of, RequestType.POSTSUSPEND);
+    for (const kernel of [one, other]) await expectOk(kernel, grown, RequestType.RESUME);
+    for (const kernel of [one, other]) await expectOk(kernel, of, RequestType.DTR);
+    await write(other, grown, 1);
+    await becomes(() => isClean(one, grown, 1), 0);
+    await becomes(async () => clusterOf(one, grown).members.length, 2);
+  });
+
+  it('joins again when corosync was gone', async () => {
+    const { nodes, one, other } = await two();
+    await recover(one, of);
+    for (let region = 0; region < REGIONS; region++)
+      await expectOk(one, of, RequestType.CLEAR_REGION, region);
+    nodes.network.killEngine(1);
+    await becomes(async () => clusterOf(one, of).nodeId, null);
+    expect(JSON.stringify(one.lines)).toMatch(/out of the log's group/);
+    nodes.network.restartNode(1);
+    await becomes(async () => clusterOf(one, of).phase, 'active');
+    await write(one, of, 8);
+    await becomes(() => isClean(other, of, 8), 0);
+  });
+});
+
+describe('a daemon for clusters', () => {
+  it('serves local logs as ever, and says what is wrong where there is no cluster', async () => {
+    const problem = Object.assign(new Error('corosync is not running: start it'), { errno: 111 });
+    const device = new MemoryDevice(REGIONS);
+    const kernel = await Kernel.start(
+      { '/dev/log': device },
+      {},
+      {
+        cluster: { joinGroup: () => Promise.reject(problem), check: () => Promise.reject(problem) },
+      },
+    );
+    expect(await construct(kernel, CORE, CORE_TEXT)).toBe(111);
+    expect(await construct(kernel, DISK, DISK_TEXT)).toBe(111);
+    expect(device.opened).toBe(device.closed);
+    expect(JSON.stringify(kernel.lines)).toMatch(/NO CLUSTER.*corosync is not running: start it/);
+    const local = log('LVM-local', 9);
+    await resume(kernel, local, `${REGIONS * SIZE} disk /dev/log ${SIZE}`);
+    await write(kernel, local, 1);
+    expect(device.isClean(1)).toBe(false);
+    expect(kernel.daemon.status().logs[0]?.cluster).toBeUndefined();
+    await kernel.daemon.stop('test over');
+  });
+
+  it('refuses a second log on one device', async () => {
+    const nodes = new ClusterNodes([1], { '/dev/log': new MemoryDevice(REGIONS) });
+    const kernel = await nodes.start(1);
+    await resume(kernel, DISK, DISK_TEXT);
+    expect(await construct(kernel, log('LVM-other', 5), DISK_TEXT)).toBe(16);
+    expect(await construct(kernel, log('LVM-local', 6), DISK_TEXT.replace('clustered-', ''))).toBe(16);
+  });
+
+  it('moves a mirror from a local log to a clustered one', async () => {
+    const device = new MemoryDevice(REGIONS);
+    const nodes = new ClusterNodes([1], { '/dev/log': device });
+    const kernel = await nodes.start(1);
+    await resume(kernel, DISK, DISK_TEXT.replace('clustered-', ''));
+    for (const region of await recover(kernel, DISK))
+      await expectOk(kernel, DISK, RequestType.CLEAR_REGION, region);
+    const next = log(DISK.uuid, 79);
+    expect(await construct(kernel, next, DISK_TEXT)).toBe(0);
+    await expectOk(kernel, DISK, RequestType.PRESUSPEND);
+    await expectOk(kernel, DISK, RequestType.POSTSUSPEND);
+    await expectOk(kernel, next, RequestType.RESUME);
+    await expectOk(kernel, DISK, RequestType.DTR);
+    expect(await inSync(kernel, next)).toBe(REGIONS);
+    await write(kernel, next, 2);
+    expect([1, 2].map((region) => device.isClean(region))).toEqual([true, false]);
+  });
+
+  it('answers many logs of one cluster, one of which waits', async () => {
+    const nodes = new ClusterNodes([1, 2]);
+    const [one] = [await nodes.start(1), await nodes.start(2)];
+    const [a, b] = [log('LVM-a', 1), log(`odd uuid ${'x'.repeat(110)}`, 2)];
+    for (const kernel of nodes.kernels.values()) for (const of of [a, b]) await resume(kernel, of, CORE_TEXT);
+    nodes.network.pauseNode(2);
+    const waiting = one.send(a, RequestType.FLUSH, u64s([1]));
+    await until(
+      () => clusterOf(one, a).quorate === false,
+      () => 'quorum is not lost',
+    );
+    expect(one.replyTo(waiting)).toBeNull();
+    expect(await number(one, b, RequestType.GET_REGION_SIZE)).toBe(SIZE);
+    nodes.network.resumeNode(2);
+    expect(errnoOf(await replyTo(one, waiting))).toBe(0);
+  });
+});
