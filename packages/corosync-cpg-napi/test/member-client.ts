@@ -5,7 +5,8 @@ export type MemberEvent =
   /** `ring`: the one current at delivery. */
   | { kind: 'message'; nodeId: number; pid: number; text: string; ring: number }
   | ({ kind: 'confchg' } & CpgConfchg)
-  | ({ kind: 'ring' | 'quorum' } & CpgRing)
+  | ({ kind: 'ring' } & CpgRing)
+  | ({ kind: 'quorum' } & CpgRing)
   | { kind: 'died'; code: string }
   | { kind: 'uncaught'; message: string };
 
