@@ -4,12 +4,11 @@
  *
  * @example
  * ```ts
- * import { serve } from '@dmlog/daemon';
- * import { main } from '@dmlog/singled';
+ * import { runCommand } from '@dmlog/daemon';
+ * import { singled } from '@dmlog/singled';
  *
- * const exitCode = await main(['--log-level', 'debug'], {
- *   serve,
- *   version: '0.0.0',
+ * const exitCode = await runCommand(['--log-level', 'debug'], {
+ *   ...singled,
  *   out: (text) => process.stdout.write(text),
  *   error: (text) => process.stderr.write(text),
  * });
@@ -17,6 +16,4 @@
  *
  * @packageDocumentation
  */
-export { formatBytes, formatInSync, formatStatus, formatUptime } from './format.js';
-export { type MainEnvironment, main } from './main.js';
-export { sizeThreadPool, THREAD_POOL_THREADS } from './thread-pool.js';
+export { singled } from './singled.js';

@@ -2,10 +2,10 @@ import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { THREAD_POOL_THREADS } from '@dmlog/daemon';
 import { build } from 'tsup';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import manifest from '../package.json';
-import { THREAD_POOL_THREADS } from '../src/index.js';
 
 const app = path.resolve(import.meta.dirname, '..');
 let directory: string;
@@ -55,7 +55,7 @@ describe('the built program', () => {
     });
     const code = await new Promise((resolve) => child.once('close', resolve));
     expect(code).toBe(69);
-    expect(error).toContain('singled is not running at /nonexistent/s');
+    expect(error).toContain('no log daemon is running at /nonexistent/s');
   });
 
   it('has its large thread pool', () => {

@@ -14,10 +14,17 @@
  * @packageDocumentation
  */
 export type { ClusterAccess } from './cluster/access.js';
+export { type CommandEnvironment, runCommand } from './command/command.js';
+export { formatBytes, formatInSync, formatStatus, formatUptime } from './command/format.js';
+export { type Program, runProgram } from './command/program.js';
+export { sizeThreadPool, THREAD_POOL_THREADS } from './command/thread-pool.js';
 export { ConfigError } from './config/errors.js';
 export { type ConfigSources, flagName, loadConfig, parseConfig } from './config/load.js';
 export {
-  CONTROL_SOCKET_NAME,
+  CLUSTER_RELOAD_CHOICES,
+  CLUSTER_RELOAD_DEFAULT,
+  type ClusterConfig,
+  type ClusterReload,
   type DaemonConfig,
   type Flags,
   LAZY_CLEAR_MS_DEFAULT,

@@ -16,6 +16,7 @@ const DEFAULTS = {
   logLevel: 'info',
   receiveBufferBytes: 8 * 1024 * 1024,
   lazyClear: { milliseconds: 3000, regionsMax: 65536 },
+  cluster: { reload: 'dmsetup' },
   transport: 'auto',
   unsafeAcceptUserRequests: false,
 };
@@ -59,6 +60,7 @@ describe('loadConfig', () => {
   it('keeps the control socket in the runtime directory, unless told otherwise', () => {
     const both = file('runtimeDir = "/run/a"\ncontrolSocket = "/run/b/c.sock"\n');
     expect(loadConfig({ flags: { runtimeDir: '/run/x/' } }).controlSocket).toBe('/run/x/singled.sock');
+    expect(loadConfig({ program: 'clusterd' }).controlSocket).toBe('/run/dmlog/clusterd.sock');
     expect(loadConfig({ file: both }).controlSocket).toBe('/run/b/c.sock');
     expect(loadConfig({ file: both, flags: { runtimeDir: '/run/x' } }).controlSocket).toBe(
       '/run/x/singled.sock',

@@ -204,7 +204,7 @@ describe('controlRequest', () => {
   it('says what to do where nothing listens', async () => {
     const error = await rejection(() => controlRequest('/nonexistent/c.sock', 'status'));
     expect(error).toMatchObject({ code: 'ERR_CONTROL_NOT_RUNNING' });
-    expect(error.message).toContain('singled is not running at /nonexistent/c.sock');
+    expect(error.message).toContain('no log daemon is running at /nonexistent/c.sock');
     expect(error.message).toContain('start it or pass --control-socket');
   });
 

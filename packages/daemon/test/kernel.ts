@@ -13,6 +13,7 @@ const CONFIG: DaemonConfig = {
   logLevel: 'silent',
   receiveBufferBytes: 1 << 20,
   lazyClear: { milliseconds: 0, regionsMax: 1000 },
+  cluster: { reload: 'off' },
   transport: 'auto',
   unsafeAcceptUserRequests: false,
 };

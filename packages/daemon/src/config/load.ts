@@ -5,7 +5,7 @@ import type { z } from 'zod';
 import { reason } from '../device/errors.js';
 import { ConfigError } from './errors.js';
 import {
-  CONTROL_SOCKET_NAME,
+  CLUSTER_RELOAD_DEFAULT,
   type DaemonConfig,
   type FileConfig,
   FileSchema,
@@ -25,6 +25,8 @@ export interface ConfigSources {
   readonly file?: string;
   /** What the command line says; wins over the file. */
   readonly flags?: unknown;
+  /** The program's name, which its control socket bears. Default `singled`. */
+  readonly program?: string;
 }
 
 /**
@@ -39,7 +41,9 @@ export function loadConfig(sources: ConfigSources = {}): DaemonConfig {
   const pollMicroseconds = flags.pollMicroseconds ?? file.pollMicroseconds;
   return {
     runtimeDir,
-    controlSocket: flags.controlSocket ?? controlSocketOf(file, flags, runtimeDir),
+    controlSocket:
+      flags.controlSocket ??
+      controlSocketOf(file, flags, `${runtimeDir.replace(/\/+$/, '')}/${sources.program ?? 'singled'}.sock`),
     logLevel: flags.logLevel ?? file.logLevel ?? 'info',
     ...(pollMicroseconds === undefined ? {} : { pollMicroseconds }),
     receiveBufferBytes: file.receiveBufferBytes ?? RECEIVE_BUFFER_BYTES,
@@ -47,14 +51,14 @@ export function loadConfig(sources: ConfigSources = {}): DaemonConfig {
       milliseconds: flags.lazyClearMs ?? file.lazyClear?.milliseconds ?? LAZY_CLEAR_MS_DEFAULT,
       regionsMax: file.lazyClear?.regionsMax ?? LAZY_CLEAR_REGIONS_DEFAULT,
     },
+    cluster: { reload: file.cluster?.reload ?? CLUSTER_RELOAD_DEFAULT },
     transport: flags.transport ?? file.transport ?? 'auto',
     unsafeAcceptUserRequests: flags.unsafeAcceptUserRequests ?? false,
   };
 }
 
 /** Whoever moves the runtime directory by flag moves the socket too: the file's socket belongs to the file's directory. */
-function controlSocketOf(file: FileConfig, flags: Flags, runtimeDir: string): string {
-  const beside = `${runtimeDir.replace(/\/+$/, '')}/${CONTROL_SOCKET_NAME}`;
+function controlSocketOf(file: FileConfig, flags: Flags, beside: string): string {
   return flags.runtimeDir === undefined ? (file.controlSocket ?? beside) : beside;
 }
 
@@ -121,16 +125,18 @@ function keyError(
   const isFlag = code === 'ERR_CONFIG_FLAG';
   const shown = isFlag ? flagName(key) : `\`${key}\``;
   if (unknown !== undefined) {
-    const known = knownKeys(isFlag, issue.path.length > 0);
+    const known = knownKeys(isFlag, issue.path[0]);
     const hint = `known are ${(isFlag ? known.map(flagName) : known).join(', ')}`;
     return new ConfigError(code, source, key, `${source}: unknown key ${shown}; ${hint}`);
   }
   return new ConfigError(code, source, key, `${source}: ${shown}: ${issue.message}`);
 }
 
-function knownKeys(isFlag: boolean, nested: boolean): string[] {
+function knownKeys(isFlag: boolean, section: PropertyKey | undefined): string[] {
   if (isFlag) return Object.keys(FlagSchema.shape);
-  return Object.keys(nested ? FileSchema.shape.lazyClear.unwrap().shape : FileSchema.shape);
+  const { lazyClear, cluster } = FileSchema.shape;
+  if (section === 'lazyClear') return Object.keys(lazyClear.unwrap().shape);
+  return Object.keys(section === 'cluster' ? cluster.unwrap().shape : FileSchema.shape);
 }
 
 /** `lazyClearMs` as it is typed: `--lazy-clear-ms`. */

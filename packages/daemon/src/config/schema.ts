@@ -14,6 +14,8 @@ export interface DaemonConfig {
   /** Receive buffer to force, in bytes. Default {@link RECEIVE_BUFFER_BYTES}. */
   readonly receiveBufferBytes: number;
   readonly lazyClear: LazyClearConfig;
+  /** Of clusterd only. */
+  readonly cluster: ClusterConfig;
   /** `auto` takes the batch transport where its native part loads, else the `netlink` package. */
   readonly transport: TransportChoice;
   /** Serve requests of user processes too: tests. Any local user with a netlink socket could then rewrite every log. */
@@ -27,11 +29,22 @@ export interface LazyClearConfig {
   readonly regionsMax: number;
 }
 
+export interface ClusterConfig {
+  /**
+   * Whether this node's mirrors are suspended and resumed where the group waits for it: after a node died, its regions are not resynced before. `off`: an operator
+   * does that.
+   */
+  readonly reload: ClusterReload;
+}
+
+export const CLUSTER_RELOAD_CHOICES = ['dmsetup', 'off'] as const;
+export type ClusterReload = (typeof CLUSTER_RELOAD_CHOICES)[number];
+export const CLUSTER_RELOAD_DEFAULT: ClusterReload = 'dmsetup';
+
 export const TRANSPORT_CHOICES = ['auto', 'batch', 'netlink'] as const;
 export type TransportChoice = (typeof TRANSPORT_CHOICES)[number];
 
 export const RUNTIME_DIR = '/run/dmlog';
-export const CONTROL_SOCKET_NAME = 'singled.sock';
 /** The kernel sends its own clears-only flush after 3 s (dm-log-userspace-base.c, `queue_delayed_work(…, 3 * HZ)`): as long as that. */
 export const LAZY_CLEAR_MS_DEFAULT = 3000;
 export const LAZY_CLEAR_REGIONS_DEFAULT = 65_536;
@@ -53,6 +66,7 @@ export const FileSchema = z.strictObject({
       regionsMax: z.number().int().min(1).max(16_777_216).optional(),
     })
     .optional(),
+  cluster: z.strictObject({ reload: z.enum(CLUSTER_RELOAD_CHOICES).optional() }).optional(),
   transport: z.enum(TRANSPORT_CHOICES).optional(),
 });
 export type FileConfig = z.infer<typeof FileSchema>;

@@ -96,7 +96,7 @@ function connectFailure(path: string, cause: Error): ControlError {
     case 'ECONNREFUSED':
       return new ControlError(
         'ERR_CONTROL_NOT_RUNNING',
-        `singled is not running at ${path} (${system}): start it or pass --control-socket`,
+        `no log daemon is running at ${path} (${system}): start it or pass --control-socket`,
         { cause },
       );
     case 'EACCES':

@@ -1,7 +1,6 @@
-import type { LogStatus } from '@dmlog/daemon';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { formatBytes, formatInSync, formatStatus, formatUptime } from '../src/index.js';
+import { formatBytes, formatInSync, formatStatus, formatUptime, type LogStatus } from '../src/index.js';
 import { LOG, STATUS } from './helpers/status.js';
 
 describe('formatStatus', () => {
@@ -16,7 +15,7 @@ describe('formatStatus', () => {
       logDevice: null,
       deviceStatus: null,
     };
-    expect(formatStatus({ ...STATUS, logs: [LOG, core] })).toBe(
+    expect(formatStatus('singled', { ...STATUS, logs: [LOG, core] })).toBe(
       [
         'singled 1.2.3, pid 42, up 1h 1m, transport batch',
         'UUID     LUID                NAME  TYPE  STATE  SIZE    REGION   IN SYNC  DIRTY  RECOVERING  LOG DEVICE  HEALTH',
@@ -28,7 +27,7 @@ describe('formatStatus', () => {
   });
 
   it('says so where there are no logs', () => {
-    expect(formatStatus({ ...STATUS, logs: [] })).toBe(
+    expect(formatStatus('singled', { ...STATUS, logs: [] })).toBe(
       'singled 1.2.3, pid 42, up 1h 1m, transport batch\nno logs\n',
     );
   });

@@ -1,4 +1,5 @@
-import { type DaemonStatus, type LogStatus, SECTOR_BYTES } from '@dmlog/daemon';
+import { SECTOR_BYTES } from '../device/sysfs.js';
+import type { ClusterStatus, DaemonStatus, LogStatus } from '../serve-types.js';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
 
@@ -38,23 +39,56 @@ const COLUMNS: readonly Column[] = [
   ['HEALTH', (log) => log.deviceStatus ?? NONE],
 ];
 
-/** The table of `singled status`, with a head line about the daemon. Ends in a newline. */
-export function formatStatus(status: DaemonStatus): string {
+/** What `status` prints of a daemon called `program`: a head line, a table of logs, and a paragraph for each clustered log. Ends in a newline. */
+export function formatStatus(program: string, status: DaemonStatus): string {
   const { transport } = status;
-  const head = `singled ${status.version}, pid ${status.pid}, up ${formatUptime(status.uptimeSeconds)}, transport ${transport.name}`;
+  const head = `${program} ${status.version}, pid ${status.pid}, up ${formatUptime(status.uptimeSeconds)}, transport ${transport.name}`;
   if (status.logs.length === 0) return `${head}\nno logs\n`;
-  const rows = [
+  const lines = table([
     COLUMNS.map(([title]) => title),
     ...status.logs.map((log) => COLUMNS.map(([, cell]) => printable(cell(log)))),
+  ]);
+  const clusters = status.logs.flatMap((log) =>
+    log.cluster === undefined ? [] : formatCluster(log, log.cluster),
+  );
+  return `${[head, ...lines, ...clusters].join('\n')}\n`;
+}
+
+function formatCluster(log: LogStatus, cluster: ClusterStatus): string[] {
+  const { nodeId, ring, quorate, phase, writer, position, needReload } = cluster;
+  const place =
+    nodeId === null || ring === null
+      ? 'this node is not in its group'
+      : `node ${nodeId} in ring ${ring.nodeId}.${ring.seq}, ${quorate ? 'quorate' : 'WITHOUT QUORUM'}, ${phase}, mirror ${cluster.mirror}, writer ${writer ?? NONE}, position ${position}`;
+  const doubts = [
+    ...(cluster.refusal === null ? [] : [`refused: ${printable(cluster.refusal)}`]),
+    ...(cluster.staleCount === 0 ? [] : [`${cluster.staleCount} regions in doubt`]),
+    ...(cluster.givenUpCount === 0 ? [] : [`${cluster.givenUpCount} regions given up`]),
+    ...(needReload.length === 0 ? [] : [`reload the tables of nodes ${needReload.join(', ')}`]),
   ];
-  const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => (row[column] as string).length)));
-  const lines = rows.map((row) =>
+  const members = table([
+    ['NODE', 'PRESENCE', 'MARKS', 'LEASES', 'BOOT'],
+    ...cluster.members.map(({ nodeId: id, presence, marks, leases, bootId }) =>
+      [id, presence, marks, leases, bootId].map((cell) => printable(String(cell))),
+    ),
+  ]);
+  return [
+    '',
+    `${printable(log.uuid)} ${log.luid}: ${[place, ...doubts].join('; ')}`,
+    ...(cluster.members.length === 0 ? [] : members.map((line) => `  ${line}`)),
+  ];
+}
+
+function table(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) =>
+    Math.max(...rows.map((row) => (row[column] as string).length)),
+  );
+  return rows.map((row) =>
     row
       .map((cell, column) => cell.padEnd(widths[column] as number))
       .join('  ')
       .trimEnd(),
   );
-  return `${head}\n${lines.join('\n')}\n`;
 }
 
 /** `3d 4h`, `5m 6s`: the two largest units. */

@@ -1,4 +1,4 @@
-import type { DaemonStatus, LogStatus } from '@dmlog/daemon';
+import type { DaemonStatus, LogStatus } from '../../src/index.js';
 
 export const LOG: LogStatus = {
   uuid: 'LVM-abc',

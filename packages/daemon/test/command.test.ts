@@ -1,9 +1,8 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { ControlServer, createLogger, EXIT_CODE_TEXTS } from '@dmlog/daemon';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { main } from '../src/index.js';
+import { ControlServer, createLogger, EXIT_CODE_TEXTS, runCommand } from '../src/index.js';
 import { STATUS } from './helpers/status.js';
 
 interface Result {
@@ -15,7 +14,9 @@ interface Result {
 async function singled(...args: string[]): Promise<Result> {
   let out = '';
   let error = '';
-  const code = await main(args, {
+  const code = await runCommand(args, {
+    name: 'singled',
+    description: 'Serves',
     serve: () => Promise.reject(new Error('must not be called')),
     version: '9.8.7',
     out: (text) => {
@@ -82,7 +83,7 @@ describe('singled status', () => {
     const socket = path.join(scratch(), 'none');
     const result = await singled('status', '--control-socket', socket);
     expect(result).toMatchObject({ code: 69, out: '' });
-    expect(result.error).toContain(`singled is not running at ${socket}`);
+    expect(result.error).toContain(`no log daemon is running at ${socket}`);
   });
 
   it('refuses a status of another shape, by field', async () => {

@@ -1,30 +1,21 @@
-import {
-  ControlError,
-  controlRequest,
-  createLogger,
-  type DaemonConfig,
-  DaemonStatus,
-  EXIT_CODE_TEXTS,
-  ExitCode,
-  endProcess,
-  exitCodeOf,
-  LOG_LEVELS,
-  loadConfig,
-  runDaemon,
-  type Serve,
-  TRANSPORT_CHOICES,
-} from '@dmlog/daemon';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { loadConfig } from '../config/load.js';
+import { type DaemonConfig, TRANSPORT_CHOICES } from '../config/schema.js';
+import { controlRequest } from '../control/client.js';
+import { ControlError } from '../control/errors.js';
+import { endProcess } from '../lifecycle/end.js';
+import { EXIT_CODE_TEXTS, ExitCode, exitCodeOf } from '../lifecycle/exit-codes.js';
+import { runDaemon } from '../lifecycle/run.js';
+import { createLogger, LOG_LEVELS } from '../logging.js';
+import { DaemonStatus } from '../serve-types.js';
 import { formatStatus } from './format.js';
+import type { Program } from './program.js';
 
 /** How long log lines may take to leave at the end of the process. */
 const LOG_CLOSE_MS = 2000;
 
-/** What the program touches; tests give their own. */
-export interface MainEnvironment {
-  /** Starts to answer the kernel. */
-  readonly serve: Serve;
-  readonly version: string;
+/** A program and what it touches; tests give their own. */
+export interface CommandEnvironment extends Program {
   readonly out: (text: string) => void;
   readonly error: (text: string) => void;
 }
@@ -44,7 +35,7 @@ interface RunFlags {
  * Runs the command line `args` (without node and script) and resolves with the exit code. Never rejects. Without a subcommand it serves, in the
  * foreground, until it is stopped.
  */
-export async function main(args: readonly string[], environment: MainEnvironment): Promise<number> {
+export async function runCommand(args: readonly string[], environment: CommandEnvironment): Promise<number> {
   let exitCode: number = ExitCode.OK;
   const program = commandLine(environment);
   program.action(async (flags: RunFlags) => {
@@ -52,7 +43,7 @@ export async function main(args: readonly string[], environment: MainEnvironment
   });
   program
     .command('status')
-    .description('show the logs of a running singled')
+    .description(`show the logs of a running ${environment.name}`)
     .option('--json', 'print what the daemon answers as JSON')
     .action(async (flags: { json?: boolean }) => {
       await status(flags.json === true, program.opts<RunFlags>(), environment);
@@ -64,18 +55,18 @@ export async function main(args: readonly string[], environment: MainEnvironment
   } catch (error) {
     // Commander has already printed its own errors, and help and version end so too.
     if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.OK : ExitCode.USAGE;
-    environment.error(`singled: ${error instanceof Error ? error.message : String(error)}\n`);
+    environment.error(`${environment.name}: ${error instanceof Error ? error.message : String(error)}\n`);
     return exitCodeOf(error);
   }
 }
 
-function commandLine({ version }: MainEnvironment): Command {
-  return new Command('singled')
-    .description('Serves device-mapper userspace dirty logs on one machine. Stays in the foreground.')
+function commandLine({ name, description, version }: CommandEnvironment): Command {
+  return new Command(name)
+    .description(`${description}. Stays in the foreground.`)
     .version(version)
     .option('--config <file>', 'TOML configuration file; options here win over it')
     .option('--runtime-dir <directory>', 'state that a restarted daemon finds again (default: /run/dmlog)')
-    .option('--control-socket <path>', 'control socket (default: singled.sock in the runtime directory)')
+    .option('--control-socket <path>', `control socket (default: ${name}.sock in the runtime directory)`)
     .addOption(new Option('--log-level <level>', 'lines to write to standard error').choices([...LOG_LEVELS]))
     .option('--poll-microseconds <n>', 'look so long for the next request; 0 is off', wholeNumber)
     .addOption(new Option('--transport <name>', 'how to talk to the kernel').choices([...TRANSPORT_CHOICES]))
@@ -89,7 +80,7 @@ function commandLine({ version }: MainEnvironment): Command {
 }
 
 /** Errors are thrown and printed through the environment, by subcommands too. */
-function quietly(program: Command, environment: MainEnvironment): void {
+function quietly(program: Command, environment: CommandEnvironment): void {
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({ writeOut: environment.out, writeErr: environment.error });
   }
@@ -100,14 +91,14 @@ function wholeNumber(text: string): number {
   throw new InvalidArgumentError('It must be a whole number.');
 }
 
-function configOf(flags: RunFlags): DaemonConfig {
+function configOf(flags: RunFlags, { name }: CommandEnvironment): DaemonConfig {
   const { config: file, ...rest } = flags;
-  return loadConfig({ flags: rest, ...(file === undefined ? {} : { file }) });
+  return loadConfig({ program: name, flags: rest, ...(file === undefined ? {} : { file }) });
 }
 
-async function run(flags: RunFlags, environment: MainEnvironment): Promise<number> {
-  const config = configOf(flags);
-  const logging = createLogger({ name: 'singled', level: config.logLevel });
+async function run(flags: RunFlags, environment: CommandEnvironment): Promise<number> {
+  const config = configOf(flags, environment);
+  const logging = createLogger({ name: environment.name, level: config.logLevel });
   const exitCode = await runDaemon({
     config,
     logger: logging.logger,
@@ -121,14 +112,16 @@ async function run(flags: RunFlags, environment: MainEnvironment): Promise<numbe
   return exitCode;
 }
 
-async function status(json: boolean, flags: RunFlags, environment: MainEnvironment): Promise<void> {
-  const { controlSocket } = configOf(flags);
+async function status(json: boolean, flags: RunFlags, environment: CommandEnvironment): Promise<void> {
+  const { controlSocket } = configOf(flags, environment);
   const answer = await controlRequest(controlSocket, 'status');
   const parsed = DaemonStatus.safeParse(answer);
   if (!parsed.success) {
     const what = parsed.error.issues[0];
     const message = `the daemon at ${controlSocket} answers with a status this version does not know (${what?.path.join('.')}: ${what?.message})`;
-    throw new ControlError('ERR_CONTROL_PROTOCOL', `${message}; use the singled of its version`);
+    throw new ControlError('ERR_CONTROL_PROTOCOL', `${message}; use the ${environment.name} of its version`);
   }
-  environment.out(json ? `${JSON.stringify(answer, null, 2)}\n` : formatStatus(parsed.data));
+  environment.out(
+    json ? `${JSON.stringify(answer, null, 2)}\n` : formatStatus(environment.name, parsed.data),
+  );
 }

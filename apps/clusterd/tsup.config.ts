@@ -1,0 +1,8 @@
+import { packageBuild } from '@dmlog/config/tsup';
+
+export default [
+  // `clean` spares the program: both builds run at once.
+  packageBuild({ clean: ['!cli.*'] }),
+  // The program is CommonJS, src/thread-pool.ts says why.
+  packageBuild({ entry: ['src/cli.ts'], format: ['cjs'], dts: false, clean: false }),
+].flat();
