@@ -69,9 +69,10 @@ export class ImageWriter {
     this.#younger.set(region);
   }
 
-  /** The state was replaced, or this member is no writer any more: what was known of the image is void. */
-  forget(): void {
+  /** The state was replaced: what was known of the image is void, unless the state was `founded` on it. */
+  forget(founded = false): void {
     this.keeper = null;
+    if (!founded) this.#image = null;
     this.#adopting = 0;
     this.#younger.fill(false);
     this.#older.fill(false);
@@ -91,14 +92,16 @@ export class ImageWriter {
     this.#noteClears(member, state.position);
     if (member.writer !== member.self.nodeId) {
       this.keeper = null;
+      this.#image = null;
       return;
     }
     if (this.refused) return;
     if (this.keeper === null) {
-      if (this.#adopting === 0) this.#read('taking over', effects);
-      return;
+      if (this.#adopting > 0) return;
+      if (this.#image === null) return this.#read('taking over', effects);
+      this.#keep(member);
     }
-    this.keeper.advance(state.position);
+    this.keeper?.advance(state.position);
     this.#write(state.position, effects);
     this.#tell(member);
   }
@@ -125,10 +128,7 @@ export class ImageWriter {
     }
     this.#image = image;
     const found = this.#unknownDirty(image, member.state.clean);
-    if (found === null) {
-      this.#keep(member);
-      return {};
-    }
+    if (found === null) return {};
     return { entries: runEntries(EntryType.FOUND_DIRTY, found) };
   }
 
@@ -137,10 +137,9 @@ export class ImageWriter {
     this.#adopting = number;
   }
 
-  applied(number: number, member: Member): void {
+  applied(number: number): void {
     if (number === 0 || number !== this.#adopting) return;
     this.#adopting = 0;
-    if (member.writer === member.self.nodeId) this.#keep(member);
   }
 
   /** A read has ended after the group was left: what it was for is void. */
@@ -198,11 +197,6 @@ export class ImageWriter {
     }
     this.#image = image;
     return { found: clean };
-  }
-
-  /** The founder goes on with the image it has read. */
-  keepFounded(member: Member): void {
-    if (this.#image !== null) this.#keep(member);
   }
 
   #keep(member: Member): void {

@@ -52,8 +52,8 @@ export interface MemberListener {
    * MARK for what its kernel may be writing and `state` does not know.
    */
   presence(state: ReplicatedState): Entry[];
-  /** The state can be used, `state` is a new object if `replaced`. */
-  activated(replaced: boolean): void;
+  /** The state can be used, `state` is a new object if `replaced`; made from what this member gave to `found` if `founded`. */
+  activated(replaced: boolean, founded: boolean): void;
   /** An ordered change was applied; `ownNumber` is that of one's own message, else 0. */
   applied(ownNumber: number): void;
   /** What this member brings along when its history ends: the regions that its kernel may be writing, and those it may be recovering. */
@@ -124,6 +124,8 @@ export class Member {
   #outbox: Uint8Array[] = [];
   #lastNumber = 0;
   /** What other members are known to have applied, in this ring. */
+  /** What `found` was given, while the members have not agreed that it is wanted. */
+  #foundation: { readonly inSync: RegionBitmap | null } | null = null;
   readonly #stated = new Map<number, number>();
   #disk: Positions = NO_POSITIONS;
   #ownDisk: Positions = NO_POSITIONS;
@@ -217,22 +219,26 @@ export class Member {
     this.#owesPosition = true;
   }
 
-  /** Answers `found`: the first state of the log. */
+  /** Answers `found`: the first state of the log; null: nothing is in sync. Taken as soon as the members agree that it is wanted. */
   found(inSync: RegionBitmap | null): void {
     if (this.#phase !== 'founding') return;
+    this.#foundation = { inSync };
+    this.#decide();
+  }
+
+  /** Applied by the founder alone: joiners get it with their snapshot. */
+  #begin(inSync: RegionBitmap | null): void {
     const state = new ReplicatedState(this.#init.geometry.regionCount);
     if (inSync !== null) state.begin(inSync);
     state.hash.mix(this.#init.nonce);
     state.position = 1;
     this.#state = state;
+    this.#foundation = null;
     this.#agreedRing = this.#ring;
     this.#phase = 'active';
     this.#expect(new Set([this.self.nodeId]));
-    const hello = this.#hellos.get(this.self.nodeId);
-    if (hello === undefined) throw new Error('a member founds a log before it has introduced itself');
-    // Applied by the founder alone: joiners get it with their snapshot.
     state.ready(state.meet(this.self.nodeId, this.#init.bootId));
-    this.#activated(true);
+    this.#activated(true, true);
     const presence = this.#listener.presence(state);
     if (presence.length > 0) this.submit(presence);
     this.#offerSnapshots();
@@ -274,6 +280,7 @@ export class Member {
     this.#early = [];
     if (this.#phase !== 'active' && this.#phase !== 'introducing') this.#state = null;
     this.#phase = 'introducing';
+    this.#foundation = null;
     this.#transfers.reset();
     this.#introduce();
   }
@@ -370,6 +377,9 @@ export class Member {
     if (decision.kind === 'found') {
       if (decision.founder !== this.self.nodeId) {
         this.#phase = 'joining';
+        this.#foundation = null;
+      } else if (this.#foundation !== null) {
+        this.#begin(this.#foundation.inSync);
       } else if (this.#phase !== 'founding') {
         this.#phase = 'founding';
         this.#listener.found();
@@ -417,8 +427,8 @@ export class Member {
     }
   }
 
-  #activated(replaced: boolean): void {
-    this.#listener.activated(replaced);
+  #activated(replaced: boolean, founded = false): void {
+    this.#listener.activated(replaced, founded);
     for (const { bytes } of this.#unsettled) this.#send(bytes);
     this.#owesPosition = true;
   }

@@ -56,10 +56,16 @@ export class Recovery {
 
   /** One's own message `number` was applied. */
   applied(state: ReplicatedState, nodeId: number, number: number, effects: ClusterEffects): void {
-    for (const region of this.recovered) if (state.inSync.get(region)) this.recovered.delete(region);
+    if (this.recovered.size > 0) this.#forgetUnleased(state, nodeId);
     if (number === 0 || number !== this.#leaseNumber) return;
     this.#leaseNumber = 0;
     this.#answer(this.#next(state, nodeId), effects);
+  }
+
+  /** What is in sync is known to all; what is not leased any more was given up by somebody. */
+  #forgetUnleased(state: ReplicatedState, nodeId: number): void {
+    const leases = state.nodes.get(nodeId)?.leases ?? [];
+    for (const region of this.recovered) if (!leases.includes(region)) this.recovered.delete(region);
   }
 
   /** SET_REGION_SYNC with success; true if the region was leased to the node, and so is in sync now. */

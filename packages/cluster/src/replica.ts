@@ -69,6 +69,8 @@ export class Replica {
   #effects: ClusterEffects | null = null;
   #owner: object | null = null;
   #adoptsMarks = false;
+  /** The group was told of the mirror's RESUME, or will be by what is on its way. */
+  #announced = false;
   /** The kernel has stopped recovery, to be suspended. */
   #stopped = false;
   /** Since when a write waits and the kernel has not asked for work; −1 otherwise. */
@@ -77,8 +79,8 @@ export class Replica {
   #lastWorkMs = 0;
   /** Leases are from an earlier life of this daemon: the kernel may be recovering any one of them. It is not if it asks for work. */
   #leasesInherited = false;
-  /** Regions that were given up since then. */
-  readonly #givenUp = new Set<number>();
+  /** Regions that were given up since then, and when. */
+  readonly #givenUp = new Map<number, number>();
   #refusal: string | null = null;
   #joining = false;
   #nowMs = 0;
@@ -247,8 +249,10 @@ export class Replica {
     );
     const patient = others || !this.#stopped;
     if (patient && this.#nowMs < this.#idleSinceMs + PATIENCE_MS) return true;
-    if (!this.#givenUp.has(region)) {
-      this.#givenUp.add(region);
+    const last = this.#givenUp.get(region);
+    // Again, if it has become work again meanwhile.
+    if (last === undefined || this.#nowMs >= last + PATIENCE_MS) {
+      this.#givenUp.set(region, this.#nowMs);
       this.#submit([entry(EntryType.FAILED, [region])]);
     }
     return true;
@@ -263,11 +267,8 @@ export class Replica {
 
   /** RESUME of one table's log, `owner`: the mirror is its from now on. `reconnected`: the kernel was using the log before this daemon knew it. */
   resume(owner: object, seq: number, port: number, reconnected: boolean, effects: ClusterEffects): void {
-    if (this.#refusal !== null) {
-      effects.fail(EINVAL);
-      this.#refusal = null;
-      return;
-    }
+    // Refused before: whatever was wrong may be right by now.
+    this.#refusal = null;
     this.#resumed.push({ seq, port });
     effects.later();
     if (this.#owner === owner && this.#mirror === 'resuming') return;
@@ -280,9 +281,9 @@ export class Replica {
     if (this.#member === null) {
       if (!this.#joining) effects.join = true;
       this.#joining = true;
-    } else if (this.state !== null) {
-      this.#submit(this.#presence(this.state));
     }
+    this.#announced = false;
+    if (this.state !== null) this.#announcePresence(this.state);
   }
 
   /** Whether the mirror is this table's. A table that was exchanged may say more; it has no effect. */
@@ -324,7 +325,7 @@ export class Replica {
     const listener: MemberListener = {
       found: () => this.#found(),
       presence: (state) => this.#presence(state),
-      activated: (replaced) => this.#activated(replaced),
+      activated: (replaced, founded) => this.#activated(replaced, founded),
       applied: (number) => this.#applied(number),
       bringAlong: (state) =>
         bringAlong(state, { nodeId: self.nodeId, bootId }, this.held, this.recovery.forget(this.#effects)),
@@ -370,8 +371,9 @@ export class Replica {
       const { found, entries, problem } = writer.imageRead(image, errno, member);
       effects.warning = problem ?? null;
       if (found !== undefined) {
+        // The group may have gone on while the image was read.
+        if (member.phase !== 'founding') writer.forget();
         member.found(found);
-        writer.keepFounded(member);
       } else if (entries !== undefined) {
         let last = 0;
         for (const one of entries) last = this.#submit([one]);
@@ -468,8 +470,15 @@ export class Replica {
       effects.late.push(seq, port, 0),
     );
     if (this.#commits.isEmpty) this.#answerAll(this.#stalled, 0, effects);
+    this.#announcePresence(state);
     this.#endResume(state, member, effects);
     this.#endSuspend(effects);
+  }
+
+  /** RESUME came after this member had told how its mirror stands. */
+  #announcePresence(state: ReplicatedState): void {
+    if (this.#mirror !== 'resuming' || this.#announced) return;
+    this.#submit(this.#presence(state));
   }
 
   /** RESUME is answered when the group knows of it, and the founder's image is whole. */
@@ -502,8 +511,8 @@ export class Replica {
     for (let r = this.held.nextOne(0); r >= 0; r = this.held.nextOne(r + 1)) {
       if (known?.get(r) !== true) unknown.push(r);
     }
-    if (known !== undefined) {
-      // Marks of an earlier life of this daemon: the kernel clears them, or has cleared them.
+    if (known !== undefined && this.#mirror === 'resuming' && !this.#reconnected) {
+      // Marks of an earlier life of this daemon; no write of that time is under way.
       for (let r = known.nextOne(0); r >= 0; r = known.nextOne(r + 1))
         if (this.held.set(r)) this.#lazy.add(r);
     }
@@ -511,19 +520,20 @@ export class Replica {
   }
 
   #presenceEntries(): Entry[] {
+    this.#announced = true;
     if (this.#mirror === 'resuming' && !this.#reconnected) return [entry(EntryType.RESUMED)];
     const marksUnknown = this.#mirror === 'resuming';
     this.#adoptsMarks = marksUnknown;
     return [entry(EntryType.RECONNECTED, [marksUnknown ? 1 : 0])];
   }
 
-  #activated(replaced: boolean): void {
+  #activated(replaced: boolean, founded: boolean): void {
     const { state } = this;
     const effects = this.#effects as ClusterEffects;
     if (state === null) return;
     state.watcher = this.image ?? state.watcher;
     if (!replaced) return;
-    this.image?.forget();
+    this.image?.forget(founded);
     this.recovery.forget(effects);
     this.#leasesInherited = true;
     this.#lastWorkMs = this.#nowMs;
@@ -534,13 +544,12 @@ export class Replica {
 
   #applied(number: number): void {
     const effects = this.#effects as ClusterEffects;
-    const member = this.#member as Member;
     const { state } = this;
     if (state === null) return;
     this.#commits.applied(number, state.position);
     this.#adoptMarks(state);
     this.recovery.applied(state, this.#nodeId, number, effects);
-    this.image?.applied(number, member);
+    this.image?.applied(number);
     if (number !== 0 && number === this.#suspendNumber) this.#suspendNumber = -1;
   }
 
@@ -565,10 +574,18 @@ export class Replica {
   #dropIdleLeases(): void {
     const { state } = this;
     const leases = this.#leases;
-    if (state === null || leases.length === 0 || this.recovery.handedOut >= 0 || this.recovery.recovered.size > 0) return;
+    if (
+      state === null ||
+      leases.length === 0 ||
+      this.recovery.handedOut >= 0 ||
+      this.recovery.recovered.size > 0
+    )
+      return;
     if (this.#nowMs < this.#lastWorkMs + LEASE_IDLE_MS) return;
     this.#lastWorkMs = this.#nowMs;
-    this.#submit(this.#leasesInherited ? regionEntries(EntryType.FAILED, leases) : [entry(EntryType.RELEASE)]);
+    this.#submit(
+      this.#leasesInherited ? regionEntries(EntryType.FAILED, leases) : [entry(EntryType.RELEASE)],
+    );
   }
 
   get #leases(): readonly number[] {

@@ -467,7 +467,8 @@ function describeState({ state }: Replica): string {
   const text = `in sync ${state?.inSyncCount}, need reload ${[...(state?.needReload ?? [])]}`;
   if (state === null || state.inSyncCount === REGIONS) return text;
   const nodes = [...state.nodes.values()].map(
-    ({ nodeId, presence, marks, leases }) => `${nodeId}: presence ${presence}, ${marks.count} marks, leases ${leases}`,
+    ({ nodeId, presence, marks, leases }) =>
+      `${nodeId}: presence ${presence}, ${marks.count} marks, leases ${leases}`,
   );
   return `${text}; stale ${state.stale.count}, given up ${state.givenUp.count}, work ${state.work.count}; ${nodes.join('; ')}`;
 }
@@ -476,7 +477,9 @@ function isDone(nodes: readonly Node[], legs: Legs): boolean {
   return (
     nodes.every(({ daemon }) => {
       const state = daemon?.replica.state;
-      return daemon?.replica.mirror === 'live' && state?.inSyncCount === REGIONS && state.needReload.size === 0;
+      return (
+        daemon?.replica.mirror === 'live' && state?.inSyncCount === REGIONS && state.needReload.size === 0
+      );
     }) &&
     legs.values[0].every((value, region) => value === legs.values[1][region]) &&
     nodes.every((node) => node.quiet)
