@@ -1,3 +1,4 @@
 import { packageBuild } from '@dmlog/config/tsup';
 
-export default packageBuild({ format: ['esm'] });
+// tsup itself, which builds programs for nodes, comes from the workspace.
+export default packageBuild({ format: ['esm'], external: ['tsup'] });

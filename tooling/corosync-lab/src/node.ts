@@ -70,11 +70,9 @@ export class LabNode {
   members(): number[] | undefined {
     if (this.pid === undefined) return undefined;
     const text = this.log();
-    const formed = text.lastIndexOf('A new membership');
-    const completed = text.indexOf('Completed service synchronization', formed);
-    if (formed < 0 || completed < 0) return undefined;
-    const lists = [...text.slice(formed, completed).matchAll(/Members\[\d+\]:((?: \d+)+)/g)];
-    const list = lists.at(-1)?.[1];
+    const began = text.lastIndexOf('Sync members[');
+    if (began < 0 || !text.includes('Completed service synchronization', began)) return undefined;
+    const list = /\]:((?: \d+)+)/.exec(text.slice(began))?.[1];
     return list === undefined ? undefined : list.trim().split(' ').map(Number);
   }
 
