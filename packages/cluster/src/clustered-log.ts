@@ -179,7 +179,7 @@ export class ClusteredLog implements DirtyLog {
     if (!(region < this.parameters.regionCount)) return effects.fail(Errno.EINVAL);
     if (state === null) return;
     const wait = replica.mustWait(region);
-    effects.pair(wait ? 1 : 0, state.syncHint);
+    effects.pair(wait ? 1 : 0, replica.syncHint);
   }
 
   #setRegionSync(view: FrameView, effects: ClusterEffects): void {

@@ -233,14 +233,20 @@ export class Replica {
     effects.ack();
   }
 
+  /** See {@link ReplicatedState.syncHint}. */
+  get syncHint(): number {
+    return this.state?.syncHint(this.#nodeId) ?? 0;
+  }
+
   /**
    * Whether a write to the region has to wait because somebody recovers it, or will. A kernel that is being suspended asks for no more work and waits for all its
    * writes: if nobody else gets to the region soon, it is given up, and the write let through.
    */
   mustWait(region: number): boolean {
     const { state } = this;
-    if (state === null || !state.work.get(region) || this.isInSync(region)) return false;
-    if (region === this.recovery.handedOut) return false;
+    if (state === null || this.isInSync(region) || region === this.recovery.handedOut) return false;
+    // A kernel that must be reloaded before anybody recovers the region may write it on one leg; one that was reloaded may not begin to.
+    if (state.givenUp.get(region) && state.needReload.has(this.#nodeId)) return false;
     this.recovery.wishFor(region);
     if (this.recovery.handedOut >= 0 || state.leased.get(region)) return true;
     if (this.#idleSinceMs < 0) this.#idleSinceMs = this.#nowMs;

@@ -124,14 +124,13 @@ export class ReplicatedState {
   }
 
   /**
-   * The first region that a kernel must go on asking about: kernels never ask again about regions below the hint (facts: in_sync_hint). Given-up
-   * regions do not hold it back: their answer cannot change before a reload.
+   * The first region that the node's kernel must go on asking about: kernels never ask again about regions below the hint (facts: in_sync_hint). Given-up regions
+   * do not hold back a kernel that has to be reloaded before they are work again.
    */
-  get syncHint(): number {
-    const work = this.work.nextOne(0);
-    const stale = this.stale.nextOne(0);
-    const first = Math.min(work < 0 ? this.regionCount : work, stale < 0 ? this.regionCount : stale);
-    return first;
+  syncHint(nodeId: number): number {
+    const firsts = [this.work.nextOne(0), this.stale.nextOne(0)];
+    if (!this.needReload.has(nodeId)) firsts.push(this.givenUp.nextOne(0));
+    return Math.min(...firsts.map((region) => (region < 0 ? this.regionCount : region)));
   }
 
   isMarked(region: number): boolean {
