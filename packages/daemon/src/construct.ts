@@ -12,6 +12,7 @@ import {
   readHeader,
 } from '@dmlog/log';
 import { DecodeCode, Errno, FrameView } from '@dmlog/protocol';
+import type { ClusterService } from './cluster/access.js';
 import type { ClusteredLogs } from './cluster/clustered-logs.js';
 import { requireSize } from './device/log-device.js';
 import type { Constructor, Dispatcher } from './dispatcher.js';
@@ -48,7 +49,7 @@ export interface ConstructInit {
   readonly findName: (uuid: string, logDeviceNumber: string | null) => Promise<string | null>;
   readonly lazyClear: LazyClearOptions;
   /** What serves clustered logs; null: they are refused. */
-  readonly cluster: { readonly logs: ClusteredLogs; readonly check: () => Promise<void> } | null;
+  readonly cluster: Pick<ClusterService, 'logs' | 'check'> | null;
   /** What outlives this process; null: nothing does. */
   readonly state: RuntimeState | null;
   /** Told of each log that was found again: it may want ticks. */

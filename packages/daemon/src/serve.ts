@@ -8,8 +8,7 @@ import {
 } from '@dmlog/connector';
 import { type DirtyLog, DiskLog } from '@dmlog/log';
 import manifest from '../package.json' with { type: 'json' };
-import { type ClusterAccess, openCluster } from './cluster/access.js';
-import type { ClusteredLogs } from './cluster/clustered-logs.js';
+import { type ClusterAccess, type ClusterService, openCluster } from './cluster/access.js';
 import { ServedClusteredLog } from './cluster/served-clustered-log.js';
 import { clusterStatusOf } from './cluster/status.js';
 import type { DaemonConfig } from './config/schema.js';
@@ -75,7 +74,7 @@ class Daemon implements RunningDaemon {
   readonly #dispatcher: Dispatcher;
   readonly #constructs: LogConstructor;
   readonly #state: RuntimeState | null;
-  readonly #cluster: { readonly logs: ClusteredLogs; readonly check: () => Promise<void> } | null;
+  readonly #cluster: ClusterService | null;
   readonly #startedAt = performance.now();
   #ticking: NodeJS.Timeout | null = null;
   #end: (exitCode: number) => void = () => {};
@@ -171,6 +170,7 @@ class Daemon implements RunningDaemon {
 
   async #close(reason: string, exitCode: number): Promise<void> {
     if (this.#ticking !== null) clearInterval(this.#ticking);
+    this.#cluster?.close();
     await this.#transport.close();
     const waiting: string[] = [];
     for (const [name, served] of this.#dispatcher.logs.entries()) {

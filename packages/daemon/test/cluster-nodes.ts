@@ -1,6 +1,7 @@
 import { type JoinGroup, SimulatedNetwork, TAME_NETWORK } from '@dmlog/cluster';
 import type { Reply } from '@dmlog/protocol';
 import { onTestFinished } from 'vitest';
+import type { Dmsetup } from '../src/cluster/dmsetup.js';
 import type { ClusterStatus, DaemonConfig } from '../src/index.js';
 import { Kernel, type MemoryDevice, type TestLog } from './kernel.js';
 
@@ -14,7 +15,6 @@ export class ClusterNodes {
   /** By node, what it sees of the shared disks. */
   readonly #devices: Record<string, MemoryDevice>;
   #running = true;
-  #boot = 1;
 
   constructor(nodes: number[], devices: Record<string, MemoryDevice> = {}) {
     let seed = 1;
@@ -36,13 +36,12 @@ export class ClusterNodes {
     });
   }
 
-  /** Starts the daemon of a node; of another boot with `rebooted`. */
-  async start(nodeId: number, config: Partial<DaemonConfig> = {}, rebooted = false): Promise<Kernel> {
-    if (rebooted) this.#boot++;
+  /** Starts the daemon of a node. */
+  async start(nodeId: number, config: Partial<DaemonConfig> = {}, dmsetup?: Dmsetup): Promise<Kernel> {
     const joinGroup: JoinGroup = async (name, handlers) => this.network.join(nodeId, name, handlers);
-    const bootId = `${nodeId}${this.#boot}`.padStart(32, '0');
+    const bootId = String(nodeId).padStart(32, '0');
     const kernel = await Kernel.start(this.#devices, config, {
-      cluster: { joinGroup, check: async () => {}, bootId },
+      cluster: { joinGroup, check: async () => {}, bootId, ...(dmsetup === undefined ? {} : { dmsetup }) },
     });
     this.kernels.set(nodeId, kernel);
     return kernel;

@@ -262,6 +262,80 @@ describe.each(KINDS)('%s on two nodes', (kind, of, text) => {
   });
 });
 
+describe('a table that the group waits for', () => {
+  /** dmsetup and the kernel behind it, for one mirror: a resume exchanges the tables, as device-mapper does it. */
+  function deviceMapper(attributes: () => string, exchange: () => Promise<void>) {
+    const calls: string[] = [];
+    const run = async (args: readonly string[], input?: string): Promise<string> => {
+      calls.push([...args, ...(input === undefined ? [] : [`<${input.trim()}`])].join(' '));
+      if (args[0] === 'table')
+        return `other: 0 8 mirror userspace 3 LVM-x core 2\nmy mirror: ${TABLE}\nlinear: 0 8 linear\n`;
+      if (args[0] === 'info') return `${attributes()}\n`;
+      if (args[0] === 'resume') await exchange();
+      return '';
+    };
+    return { calls, run };
+  }
+  const TABLE = `0 ${REGIONS * SIZE} mirror userspace 3 ${CORE.uuid} clustered-core ${SIZE} 2 8:0 0 8:16 0`;
+
+  it('is left alone while somebody else is at work on the mirror', async () => {
+    const nodes = new ClusterNodes([1, 2, 3]);
+    const dm = deviceMapper(
+      () => 'L-sw',
+      async () => expect.unreachable('it is suspended'),
+    );
+    const one = await nodes.start(1, { cluster: { reload: 'dmsetup' } }, dm.run);
+    const [other] = [await nodes.start(2), await nodes.start(3)];
+    await resume(one, CORE, CORE_TEXT);
+    await resume(other, CORE, CORE_TEXT);
+    const regions = await recover(one, CORE);
+    for (const region of regions) await expectOk(one, CORE, RequestType.CLEAR_REGION, region);
+    await becomes(() => inSync(other, CORE), REGIONS);
+    await write(other, CORE, 5);
+    nodes.network.crashNode(2);
+    await becomes(async () => clusterOf(one, CORE).needReload.join(), '1');
+    await becomes(async () => dm.calls.length, 2);
+    expect(dm.calls).toEqual(['table --target mirror', 'info -c --noheadings -o attr my mirror']);
+    await becomes(async () => JSON.stringify(one.lines).includes('another command is at work'), true);
+    expect(clusterOf(one, CORE).staleCount).toBe(1);
+  });
+
+  it('is loaded and exchanged in one step of the kernel', async () => {
+    const nodes = new ClusterNodes([1, 2, 3]);
+    const next = { ...CORE, luid: { ...CORE.luid, low: 99 } };
+    const dm = deviceMapper(
+      () => 'L--w',
+      async () => {
+        expect(await construct(one, next, CORE_TEXT)).toBe(0);
+        await expectOk(one, CORE, RequestType.PRESUSPEND);
+        await expectOk(one, CORE, RequestType.POSTSUSPEND);
+        await expectOk(one, next, RequestType.RESUME);
+        await expectOk(one, CORE, RequestType.DTR);
+      },
+    );
+    const one = await nodes.start(1, { cluster: { reload: 'dmsetup' } }, dm.run);
+    const [other] = [await nodes.start(2), await nodes.start(3)];
+    await resume(one, CORE, CORE_TEXT);
+    await resume(other, CORE, CORE_TEXT);
+    await recover(one, CORE);
+    await becomes(() => inSync(other, CORE), REGIONS);
+    await write(other, CORE, 5);
+    nodes.network.crashNode(2);
+    await becomes(async () => dm.calls.length, 4);
+    expect(dm.calls.slice(2)).toEqual([`load my mirror <${TABLE}`, 'resume my mirror']);
+    await becomes(
+      async () =>
+        one.daemon
+          .status()
+          .logs.map(({ luid }) => luid)
+          .join(),
+      '0xffff888000000063',
+    );
+    expect(await recover(one, next)).toEqual([5]);
+    expect(clusterOf(one, next)).toMatchObject({ staleCount: 0, needReload: [] });
+  });
+});
+
 describe('a daemon for clusters', () => {
   it('serves local logs as ever, and says what is wrong where there is no cluster', async () => {
     const problem = Object.assign(new Error('corosync is not running: start it'), { errno: 111 });

@@ -4,7 +4,9 @@ import type { DaemonConfig } from '../config/schema.js';
 import type { Logger } from '../logging.js';
 import type { LateReply } from '../served.js';
 import { ClusteredLogs } from './clustered-logs.js';
+import { type Dmsetup, dmsetup } from './dmsetup.js';
 import { latePairs } from './late-pairs.js';
+import { Reloader } from './reloader.js';
 
 const BOOT_ID = '/proc/sys/kernel/random/boot_id';
 
@@ -15,6 +17,8 @@ export interface ClusterAccess {
   readonly check: () => Promise<void>;
   /** Default: this boot's. 32 hexadecimal digits. */
   readonly bootId?: string;
+  /** Default: the program. */
+  readonly dmsetup?: Dmsetup;
 }
 
 /** What clustered logs use of their daemon. */
@@ -27,11 +31,17 @@ export interface ClusterDaemon {
   readonly onTickNeeded: () => void;
 }
 
-export function openCluster(
-  access: ClusterAccess,
-  daemon: ClusterDaemon,
-): { logs: ClusteredLogs; check: () => Promise<void> } {
+/** What serves the clustered logs of a daemon. */
+export interface ClusterService {
+  readonly logs: ClusteredLogs;
+  readonly check: () => Promise<void>;
+  /** No reload begins any more. The logs are closed one by one. */
+  close(): void;
+}
+
+export function openCluster(access: ClusterAccess, daemon: ClusterDaemon): ClusterService {
   const { config, logger, allocateImage, reply, send, onTickNeeded } = daemon;
+  const reloader = config.cluster.reload === 'off' ? null : new Reloader(access.dmsetup ?? dmsetup, logger);
   const logs = new ClusteredLogs({
     joinGroup: access.joinGroup,
     bootId: access.bootId ?? readFileSync(BOOT_ID, 'latin1').trim().replaceAll('-', ''),
@@ -40,8 +50,8 @@ export function openCluster(
     reply,
     replyPair: latePairs(send),
     onTickNeeded,
-    onReloadNeeded: () => {},
+    onReloadNeeded: (host) => reloader?.want(host),
     logger,
   });
-  return { logs, check: access.check };
+  return { logs, check: access.check, close: () => reloader?.close() };
 }
