@@ -4,7 +4,7 @@ import type { ReplicatedState } from './state.js';
 
 /**
  * What a member brings along when its own history ends and another goes on (design rule 22): the marks of its own kernel, `held` among them; every region that this
- * history doubts, `recovering` (handed to its kernel) among them; and the marks of all other nodes that it knows of.
+ * history doubts; those that its kernel may be recovering (`recovering`) or writing on one leg; and the marks of all other nodes that it knows of.
  */
 export function bringAlong(
   state: ReplicatedState,
@@ -20,11 +20,14 @@ export function bringAlong(
   doubts.fill(true);
   doubts.andNot(state.inSync);
   doubts.or(state.stale);
-  for (const region of recovering) doubts.set(region);
+  const givenUp = new RegionBitmap(state.regionCount);
+  givenUp.copyFrom(state.givenUp);
+  for (const region of recovering) givenUp.set(region);
   const head = bootIdWords(self.bootId);
   const entries = [
     ...runEntries(EntryType.BROUGHT_MARKS, marks, head),
     ...runEntries(EntryType.BROUGHT_DOUBTS, doubts, head),
+    ...runEntries(EntryType.BROUGHT_GIVEN_UP, givenUp, head),
   ];
   for (const node of state.nodes.values()) {
     if (node.nodeId === self.nodeId) continue;

@@ -28,12 +28,14 @@ export const EntryType = {
   RECONNECTED: 10,
   /** Boot id, then runs: regions that a member brings along from a history of its own as marked by its kernel. */
   BROUGHT_MARKS: 11,
-  /** Boot id, then runs: regions that are not in sync in that history, or that its kernel may be recovering. */
+  /** Boot id, then runs: regions that are not in sync in that history. */
   BROUGHT_DOUBTS: 12,
   /** Runs: regions that are dirty on the image and clean in the state; by the writer that has taken the image over. */
   FOUND_DIRTY: 13,
   /** Node id and boot id of a third node, then runs: what that node's kernel may be writing, as far as that history knows. */
   BROUGHT_OTHERS: 14,
+  /** Boot id, then runs: regions that its kernel may be recovering, or writes on one leg only. */
+  BROUGHT_GIVEN_UP: 15,
 } as const;
 export type EntryType = (typeof EntryType)[keyof typeof EntryType];
 
@@ -102,6 +104,7 @@ function isValid(type: number, words: Uint32Array, regionCount: number): boolean
       return words.length === 1;
     case EntryType.BROUGHT_MARKS:
     case EntryType.BROUGHT_DOUBTS:
+    case EntryType.BROUGHT_GIVEN_UP:
       return words.length >= BOOT_ID_WORDS && areRuns(words.subarray(BOOT_ID_WORDS), regionCount);
     case EntryType.BROUGHT_OTHERS:
       return words.length > BOOT_ID_WORDS && areRuns(words.subarray(1 + BOOT_ID_WORDS), regionCount);

@@ -268,6 +268,11 @@ export class ReplicatedState {
     if (this.inSync.get(region)) this.#distrust(region);
   }
 
+  /** The member's kernel may be recovering `region`, or writes it on one leg only: nobody may recover it before that kernel was reloaded. */
+  bringGivenUp(region: number): void {
+    this.#distrust(region);
+  }
+
   broughtAll(): void {
     this.#askForReloads();
   }
