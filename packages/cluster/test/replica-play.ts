@@ -155,7 +155,7 @@ class Node {
   /** The request that the daemon has not answered: what, under which seq. */
   #open: { ask: Ask; seq: number } | null = null;
   /** Requests of the table, before or after what the worker asks. */
-  #tableAsks: { ask: Ask; then: (errno: number) => void }[] = [];
+  #tableAsks: { ask: Ask; done: (errno: number) => void }[] = [];
 
   constructor(world: World, nodeId: number) {
     this.world = world;
@@ -166,7 +166,7 @@ class Node {
 
   start(): void {
     this.daemon = new Daemon(this, false);
-    this.#tableAsks = [{ ask: { type: RequestType.RESUME, words: [] }, then: () => this.kernel.resumed() }];
+    this.#tableAsks = [{ ask: { type: RequestType.RESUME, words: [] }, done: () => this.kernel.resumed() }];
   }
 
   crash(): void {
@@ -206,7 +206,7 @@ class Node {
     if (this.daemon !== null) return;
     this.daemon = new Daemon(this, !this.kernel.suspended);
     if (!this.kernel.suspended && this.#tableAsks.length === 0) {
-      this.#tableAsks.push({ ask: { type: RequestType.RESUME, words: [] }, then: () => {} });
+      this.#tableAsks.push({ ask: { type: RequestType.RESUME, words: [] }, done: () => {} });
     }
   }
 
@@ -256,7 +256,7 @@ class Node {
       this.#tableAsks = [
         {
           ask: type('PRESUSPEND'),
-          then: () => {
+          done: () => {
             this.#presuspended = true;
           },
         },
@@ -269,13 +269,13 @@ class Node {
     this.#tableAsks = [
       {
         ask: type('POSTSUSPEND'),
-        then: () => {
+        done: () => {
           kernel.becomeSuspended();
           const { daemon } = this;
           if (daemon !== null) daemon.log = new ClusteredLog(daemon.replica, false);
         },
       },
-      { ask: type('RESUME'), then: () => kernel.resumed() },
+      { ask: type('RESUME'), done: () => kernel.resumed() },
     ];
   }
 
@@ -307,7 +307,7 @@ class Node {
     this.#open = null;
     if (reply === ReplyKind.SILENT) return;
     if (reply === ReplyKind.UNKNOWN) {
-      this.#tableAsks.unshift({ ask: { type: RequestType.RESUME, words: [] }, then: () => {} });
+      this.#tableAsks.unshift({ ask: { type: RequestType.RESUME, words: [] }, done: () => {} });
       return;
     }
     const value = reply === ReplyKind.VALUE || reply === ReplyKind.PAIR;
@@ -322,7 +322,7 @@ class Node {
     const table = this.#tableAsks[0];
     if (table?.ask === ask) {
       this.#tableAsks.shift();
-      table.then(answer.errno);
+      table.done(answer.errno);
     } else if (this.kernel.asking === ask) this.kernel.answer(answer);
   }
 }
