@@ -19,8 +19,9 @@
  *
  * @packageDocumentation
  */
-export { crc32 } from './crc32.js';
+
 export { BlockSet } from './block-set.js';
+export { crc32 } from './crc32.js';
 export { BitmapFormatError, BitmapGeometryError, BitmapSearchError, RegionRangeError } from './errors.js';
 export { type DeserializeOptions, RegionBitmap, type RegionBitmapOptions } from './region-bitmap.js';
 export { bitmapBytes, REGION_COUNT_MAX } from './words.js';
