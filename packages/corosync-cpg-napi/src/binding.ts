@@ -20,6 +20,19 @@ export const Control = {
   WORDS: 8 + (16 + 64) * 5,
   COUNTERS: 10,
 } as const;
+/** The counters, in their order. */
+export const Counter = {
+  QUEUED_MESSAGES: 0,
+  QUEUED_BYTES: 1,
+  IN_FLIGHT_MESSAGES: 2,
+  IN_FLIGHT_BYTES: 3,
+  SENT_MESSAGES: 4,
+  SENT_BYTES: 5,
+  DELIVERED_MESSAGES: 6,
+  DELIVERED_BYTES: 7,
+  BATCHES: 8,
+  TRY_AGAINS: 9,
+} as const;
 export const CONTROL_BYTES = Control.WORDS * 4 + Control.COUNTERS * 8;
 
 export const EventKind = { MESSAGE: 0, CONFCHG: 1, RING: 2, QUORUM: 3 } as const;

@@ -2,6 +2,7 @@ import { BatchReader } from './batch.js';
 import {
   CONTROL_BYTES,
   Control,
+  Counter,
   type CpgBinding,
   Job,
   loadBinding,
@@ -195,27 +196,18 @@ export class CpgGroup {
   }
 
   stats(): CpgStats {
-    const [queuedMessages, queuedBytes, inFlightMessages, inFlightBytes, ...rest] = this
-      .#counters as unknown as [number, number, number, number, ...number[]];
-    const [sentMessages, sentBytes, deliveredMessages, deliveredBytes, batches, tryAgains] = rest as [
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-    ];
+    const counters = this.#counters;
     return {
-      inFlightMessages,
-      inFlightBytes,
-      queuedMessages,
-      queuedBytes,
-      sentMessages,
-      sentBytes,
-      deliveredMessages,
-      deliveredBytes,
-      batches,
-      tryAgains,
+      inFlightMessages: counters[Counter.IN_FLIGHT_MESSAGES]!,
+      inFlightBytes: counters[Counter.IN_FLIGHT_BYTES]!,
+      queuedMessages: counters[Counter.QUEUED_MESSAGES]!,
+      queuedBytes: counters[Counter.QUEUED_BYTES]!,
+      sentMessages: counters[Counter.SENT_MESSAGES]!,
+      sentBytes: counters[Counter.SENT_BYTES]!,
+      deliveredMessages: counters[Counter.DELIVERED_MESSAGES]!,
+      deliveredBytes: counters[Counter.DELIVERED_BYTES]!,
+      batches: counters[Counter.BATCHES]!,
+      tryAgains: counters[Counter.TRY_AGAINS]!,
     };
   }
 

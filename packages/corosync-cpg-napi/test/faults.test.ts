@@ -1,8 +1,8 @@
 import { waitUntil } from '@dmlog/corosync-lab';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, expect, it } from 'vitest';
 import { CpgReason } from '../src/index.js';
 import { type Member, type MemberEvent, ofKind } from './member-client.js';
-import { useCluster } from './support.js';
+import { describeCluster, useCluster } from './support.js';
 
 const rig = useCluster({ nodes: 3 });
 
@@ -21,7 +21,7 @@ const ringOf = (nodes: string, quorate: boolean) => (events: readonly MemberEven
 const membersAre = (count: number) => (events: readonly MemberEvent[]) =>
   ofKind(events, 'confchg').at(-1)?.members.length === count;
 
-describe('a network that is cut', () => {
+describeCluster('a network that is cut', () => {
   it('tells both sides that the other is down, and both who has quorum; then merges', async () => {
     const members = await onAllNodes();
     const [a, b, c] = members as [Member, Member, Member];
@@ -113,7 +113,7 @@ describe('a network that is cut', () => {
   });
 });
 
-describe('a corosync that is killed', () => {
+describeCluster('a corosync that is killed', () => {
   it('is told by died; what follows is refused; after its restart one can join as new', async () => {
     const [member, other] = [await rig.join(1), await rig.join(2)];
     await member.until('both', membersAre(2));
@@ -144,7 +144,7 @@ describe('a corosync that is killed', () => {
   });
 });
 
-describe('a corosync that is stopped', () => {
+describeCluster('a corosync that is stopped', () => {
   it('does not hold the event loop, and loses nothing that was taken', async () => {
     const member = await rig.join(1, { quiet: true, maxInFlightMessages: 100_000 });
     rig.cluster.pauseCorosync(1);

@@ -1,10 +1,10 @@
 import { waitUntil } from '@dmlog/corosync-lab';
-import { describe, expect, it } from 'vitest';
-import { useCluster } from './support.js';
+import { expect, it } from 'vitest';
+import { describeCluster, useCluster } from './support.js';
 
 const rig = useCluster({ nodes: 2, tokenMs: 1000 });
 
-describe('more than fits', () => {
+describeCluster('more than fits', () => {
   it.each([
     ['small', 20_000, 300, 256, 1 << 20],
     ['large', 100, 200_000, 1000, 1 << 20],

@@ -7,15 +7,12 @@ export type MemberEvent =
   | ({ kind: 'confchg' } & CpgConfchg)
   | ({ kind: 'ring' } & CpgRing)
   | ({ kind: 'quorum' } & CpgRing)
-  | { kind: 'died'; code: string }
-  | { kind: 'uncaught'; message: string };
+  | { kind: 'died'; code: string };
 
 export interface OpenParameters {
   group: string;
   /** Count messages (each begins with a number) and check each sender's order, instead of reporting them. */
   quiet?: boolean;
-  /** The first call of this handler throws. */
-  throwOn?: 'deliver' | 'confchg' | 'ring' | 'died';
   quorum?: boolean;
   maxInFlightMessages?: number;
   maxInFlightBytes?: number;

@@ -37,14 +37,8 @@ class Flood {
 setInterval(() => ticks++, 5).unref();
 
 const methods: MemberMethods & LineMethods = {
-  async open({ quiet, throwOn, ...options }: OpenParameters) {
+  async open({ quiet, ...options }: OpenParameters) {
     received = { count: 0, inOrder: true, bytes: 0, next: new Map() };
-    let thrown = false;
-    const maybeThrow = (where: string): void => {
-      if (where !== throwOn || thrown) return;
-      thrown = true;
-      throw new Error(`planted in ${where}`);
-    };
     group = await openCpg({
       ...options,
       handlers: {
@@ -59,21 +53,17 @@ const methods: MemberMethods & LineMethods = {
           } else {
             emit({ kind: 'message', nodeId, pid, text: bytes.toString(), ring: group?.ring?.seq ?? -1 });
           }
-          maybeThrow('deliver');
         },
         confchg(change) {
           emit({ kind: 'confchg', ...change });
-          maybeThrow('confchg');
         },
         ring(ring) {
           emit({ kind: 'ring', ...ring });
-          maybeThrow('ring');
         },
         quorum: (ring) => emit({ kind: 'quorum', ...ring }),
         drain: () => flood?.run(),
         died(error) {
           emit({ kind: 'died', code: (error as Error & { code: string }).code });
-          maybeThrow('died');
         },
       },
     });
@@ -100,5 +90,4 @@ const methods: MemberMethods & LineMethods = {
   close: () => group!.close(),
 };
 
-process.on('uncaughtException', (error) => emit({ kind: 'uncaught', message: error.message }));
 const emit = serveLines<MemberEvent>(methods);

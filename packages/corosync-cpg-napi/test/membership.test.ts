@@ -1,9 +1,9 @@
-import { describe, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { CpgReason } from '../src/index.js';
 import { type Member, type MemberEvent, ofKind, textsOf } from './member-client.js';
-import { useCluster } from './support.js';
+import { describeCluster, useCluster } from './support.js';
 
-const rig = useCluster({ nodes: 3 });
+const rig = useCluster({ nodes: 3, tokenMs: 1000 });
 
 const confchgs = (member: Member) => ofKind(member.events, 'confchg');
 const withMessages = (count: number) => (events: readonly MemberEvent[]) =>
@@ -11,7 +11,7 @@ const withMessages = (count: number) => (events: readonly MemberEvent[]) =>
 const withMembers = (count: number) => (events: readonly MemberEvent[]) =>
   ofKind(events, 'confchg').at(-1)?.members.length === count;
 
-describe('joining', () => {
+describeCluster('joining', () => {
   it('tells the own confchg first, then the ring with its quorum', async () => {
     const member = await rig.join(2);
     expect(member.events.slice(0, 2)).toEqual([
@@ -54,7 +54,7 @@ describe('joining', () => {
   });
 });
 
-describe('messages', () => {
+describeCluster('messages', () => {
   it('come back to their sender, in order, at once', async () => {
     const member = await rig.join(1);
     for (const text of ['one', 'two', '']) await member.request('send', { text });
@@ -100,7 +100,7 @@ describe('messages', () => {
   });
 });
 
-describe('the end of a membership', () => {
+describeCluster('the end of a membership', () => {
   const reasonsAt = async (observer: Member, gone: Member): Promise<number[]> => {
     await observer.until('it is gone', withMembers(1));
     return confchgs(observer)

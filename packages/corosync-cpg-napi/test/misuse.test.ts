@@ -1,7 +1,7 @@
-import { describe, expect, it } from 'vitest';
-import { useCluster } from './support.js';
+import { expect, it } from 'vitest';
+import { describeCluster, useCluster } from './support.js';
 
-const rig = useCluster({ nodes: 1 }, 'scenarios.ts');
+const rig = useCluster({ nodes: 1, tokenMs: 1000 }, 'scenarios.ts');
 
 /** Runs one scenario in a process of its own; its text, or why it died. */
 async function run(scenario: string): Promise<string> {
@@ -10,7 +10,7 @@ async function run(scenario: string): Promise<string> {
   return code === 0 ? stdout.trim() : `${code}: ${stdout}${stderr}`;
 }
 
-describe('in a process of its own', () => {
+describeCluster('in a process of its own', () => {
   it.each([
     ['several-groups', 'one:to one,three:to three,two:to two ERR_CPG_EXIST'],
     ['close-anywhere', 'ERR_CPG_CLOSED ERR_CPG_CLOSED ERR_CPG_CLOSED ERR_CPG_CLOSED ERR_CPG_CLOSED'],

@@ -112,6 +112,18 @@ const missingPackages = (): string[] =>
   Object.entries(PROGRAMS).flatMap(([program, packages]) => (has(program) ? [] : packages));
 
 /**
+ * Whether a cluster can be had here (what is missing is installed by {@link requireCorosync}). Says so loudly when not; under CI=true it throws instead, so that
+ * nothing is skipped there.
+ */
+export function clusterUsable(): boolean {
+  if (process.platform === 'linux' && process.getuid?.() === 0) return true;
+  const text = 'tests on a real corosync cluster need Linux and root';
+  if (process.env['CI'] === 'true') throw new CorosyncLabError('ERR_COROSYNC_LAB_HOST', text);
+  console.warn(`SKIPPED: ${text}`);
+  return false;
+}
+
+/**
  * Makes sure that corosync, its libraries and `ip` are here, and that namespaces can be made. As root it installs what is missing (the package's own service
  * is not needed, and need not start); otherwise it throws and says what to type.
  */

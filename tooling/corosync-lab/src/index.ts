@@ -18,7 +18,7 @@
 export { Cluster, type ClusterOptions, NODES_MAX, startCluster } from './cluster.js';
 export { addressOf, type CorosyncConfig, corosyncConf } from './config.js';
 export { CorosyncLabError, type CorosyncLabErrorCode } from './errors.js';
-export { type CommandResult, requireCorosync, waitUntil } from './host.js';
+export { type CommandResult, clusterUsable, requireCorosync, waitUntil } from './host.js';
 export { LineClient, LineError, type LineMethods, serveLines } from './lines.js';
 export { LabNode } from './node.js';
 export { buildProgram } from './program.js';

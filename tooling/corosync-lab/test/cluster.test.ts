@@ -1,9 +1,11 @@
+import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   buildProgram,
   type Cluster,
+  clusterUsable,
   LineClient,
   type LineError,
   startCluster,
@@ -11,6 +13,7 @@ import {
 } from '../src/index.js';
 import type { EchoEvent, EchoMethods } from './echo.js';
 
+const describeCluster = clusterUsable() ? describe : describe.skip;
 const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
 const sharedMemoryOf = (pid: number): string[] =>
   readdirSync('/dev/shm').filter(
@@ -18,7 +21,7 @@ const sharedMemoryOf = (pid: number): string[] =>
   );
 const namespaces = (): string[] => (existsSync('/run/netns') ? readdirSync('/run/netns') : []);
 
-describe('a cluster of three nodes', () => {
+describeCluster('a cluster of three nodes', () => {
   let cluster: Cluster;
   let program: { path: string; remove(): void };
 
@@ -92,7 +95,7 @@ describe('a cluster of three nodes', () => {
   });
 });
 
-describe('the end of a cluster', () => {
+describeCluster('the end of a cluster', () => {
   it('leaves nothing behind, whatever state its nodes are in', async () => {
     const cluster = await startCluster({ nodes: 2 });
     const pids = cluster.nodes.map(({ pid }) => pid!);
@@ -112,7 +115,7 @@ describe('the end of a cluster', () => {
     try {
       for (const signal of ['SIGINT', 'SIGKILL'] as const) {
         const owner = new LineClient<{ exit(): void }, { namespace: string; directory: string; pid: number }>(
-          (await import('node:child_process')).spawn(process.execPath, [program.path], { stdio: 'pipe' }),
+          spawn(process.execPath, [program.path], { stdio: 'pipe' }),
         );
         await owner.until('its cluster is up', (events) => events.length === 1);
         const { namespace, directory, pid } = owner.events[0]!;
