@@ -47,8 +47,11 @@ export interface Entry {
 const ENTRY_HEADER_BYTES = 8;
 export const BOOT_ID_WORDS = 4;
 
-/** Regions or runs in one entry at most: keeps messages far below the group's limit. */
-export const REGIONS_PER_ENTRY_MAX = 8192;
+/** Words of one entry at most, about. */
+export const WORDS_PER_ENTRY_MAX = 8192;
+
+/** Bytes of entries in one message at most: two full entries would be more than a group should carry at once (facts: chunks of 64 KiB). */
+const ENTRY_BYTES_PER_MESSAGE_MAX = 48 * 1024;
 
 export function encodeEntries(entries: readonly Entry[]): Uint8Array {
   let length = 0;
@@ -64,6 +67,22 @@ export function encodeEntries(entries: readonly Entry[]): Uint8Array {
     at += words.byteLength;
   }
   return bytes;
+}
+
+/** The same entries in the same order, as many messages as they need. */
+export function packEntries(entries: readonly Entry[]): Entry[][] {
+  const packs: Entry[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const one of entries) {
+    const more = ENTRY_HEADER_BYTES + one.words.byteLength;
+    if (bytes + more > ENTRY_BYTES_PER_MESSAGE_MAX) {
+      packs.push([]);
+      bytes = 0;
+    }
+    packs.at(-1)?.push(one);
+    bytes += more;
+  }
+  return packs;
 }
 
 /** All entries, checked for a log of `regionCount` regions; null if one of them is bad. */
@@ -133,8 +152,8 @@ export function entry(type: EntryType, words: ArrayLike<number> = NO_WORDS): Ent
 /** One entry of `type` for every so many regions. */
 export function regionEntries(type: EntryType, regions: ArrayLike<number>): Entry[] {
   const entries: Entry[] = [];
-  for (let from = 0; from < regions.length; from += REGIONS_PER_ENTRY_MAX) {
-    const to = Math.min(regions.length, from + REGIONS_PER_ENTRY_MAX);
+  for (let from = 0; from < regions.length; from += WORDS_PER_ENTRY_MAX) {
+    const to = Math.min(regions.length, from + WORDS_PER_ENTRY_MAX);
     const words = new Uint32Array(to - from);
     for (let i = from; i < to; i++) words[i - from] = regions[i] as number;
     entries.push({ type, words });
@@ -151,7 +170,7 @@ export function runEntries(type: EntryType, bitmap: RegionBitmap, head: readonly
     const to = zero < 0 ? bitmap.regionCount : zero;
     words.push(from, to - from);
     from = bitmap.nextOne(to);
-    if (from >= 0 && words.length < 2 * REGIONS_PER_ENTRY_MAX) continue;
+    if (from >= 0 && words.length < WORDS_PER_ENTRY_MAX) continue;
     entries.push(entry(type, words));
     words = [...head];
   }

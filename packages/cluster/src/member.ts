@@ -1,7 +1,15 @@
 import type { RegionBitmap } from '@dmlog/bitmap';
 import { applyEntries } from './apply.js';
 import { decide, enterRing, geometryProblem, type Introduced, isComplete, leaveState } from './decide.js';
-import { bootIdWords, decodeEntries, type Entry, EntryType, encodeEntries, entry } from './entries.js';
+import {
+  bootIdWords,
+  decodeEntries,
+  type Entry,
+  EntryType,
+  encodeEntries,
+  entry,
+  packEntries,
+} from './entries.js';
 import {
   type GroupMember,
   type JoinedMember,
@@ -193,14 +201,15 @@ export class Member {
     return this.#lastNumber;
   }
 
-  /** Puts a change in order; returns its number. It is kept until it was applied, over any change of the ring. */
+  /** Puts changes in order; returns the number of the last one. They are kept until they were applied, over any change of the ring. */
   submit(entries: readonly Entry[]): number {
-    this.#lastNumber = (this.#lastNumber + 1) >>> 0 || 1;
-    const number = this.#lastNumber;
-    const bytes = this.#message(MessageKind.ENTRIES, number, encodeEntries(entries));
-    this.#unsettled.push({ number, bytes });
-    if (this.#phase === 'active') this.#send(bytes);
-    return number;
+    for (const pack of packEntries(entries)) {
+      this.#lastNumber = (this.#lastNumber + 1) >>> 0 || 1;
+      const bytes = this.#message(MessageKind.ENTRIES, this.#lastNumber, encodeEntries(pack));
+      this.#unsettled.push({ number: this.#lastNumber, bytes });
+      if (this.#phase === 'active') this.#send(bytes);
+    }
+    return this.#lastNumber;
   }
 
   /** Messages that go out, oldest first; they are the caller's. */
@@ -415,7 +424,7 @@ export class Member {
     this.#state = null;
     this.#disk = NO_POSITIONS;
     this.counters.contributions++;
-    for (const one of entries) this.#emit(MessageKind.ENTRIES, encodeEntries([one]));
+    for (const pack of packEntries(entries)) this.#emit(MessageKind.ENTRIES, encodeEntries(pack));
   }
 
   /** Everyone who introduced itself and does not go on waits for a state. */
@@ -582,7 +591,8 @@ export class Member {
     this.#state = arrived.state;
     for (const { nodeId: sender, message: kept } of arrived.kept) this.#apply(sender, kept);
     const ready = entry(EntryType.READY, bootIdWords(this.#init.bootId));
-    this.#emit(MessageKind.ENTRIES, encodeEntries([ready, ...this.#listener.presence(arrived.state)]));
+    const packs = packEntries([ready, ...this.#listener.presence(arrived.state)]);
+    for (const pack of packs) this.#emit(MessageKind.ENTRIES, encodeEntries(pack));
   }
 
   // Messages

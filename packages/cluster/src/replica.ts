@@ -381,9 +381,7 @@ export class Replica {
         if (member.phase !== 'founding') writer.forget();
         member.found(found);
       } else if (entries !== undefined) {
-        let last = 0;
-        for (const one of entries) last = this.#submit([one]);
-        writer.adoptAfter(last);
+        writer.adoptAfter(this.#submit(entries));
       }
     });
   }
