@@ -32,7 +32,8 @@ export interface ClusterLogStatus {
   readonly counters: Readonly<Record<string, number>>;
 }
 
-const CLUSTERD = fileURLToPath(new URL('../../../apps/clusterd/dist/cli.cjs', import.meta.url));
+/** The built program: the host's path, which guests see too. */
+export const CLUSTERD = fileURLToPath(new URL('../../../apps/clusterd/dist/cli.cjs', import.meta.url));
 
 /** Starts clusterd in `machine` and returns when it answers the kernel. Corosync need not run yet. */
 export function startClusterd(machine: Machine, options: DaemonOptions = {}): Promise<Clusterd> {
