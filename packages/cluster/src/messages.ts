@@ -6,7 +6,7 @@
  * |      4 |    2 | version  | {@link MESSAGE_VERSION}                                                       |
  * |      6 |    1 | kind     | {@link MessageKind}                                                           |
  * |      7 |    1 | 0        |                                                                               |
- * |      8 |    4 | checksum | CRC-32 (IEEE) of everything from offset 12 on                                 |
+ * |      8 |    4 | checksum | CRC-32 (IEEE) of bytes 4..7, then of everything from offset 12 on                                 |
  * |     12 |    4 | ring     | node id of the ring that the message was sent in …                            |
  * |     16 |    8 |          | … and its seq                                                                 |
  * |     24 |    4 | nonce    | drawn by the sender at its start: tells incarnations apart                    |
@@ -22,7 +22,7 @@ import type { RingId } from './group/contract.js';
 export const MESSAGE_VERSION = 1;
 export const HEADER_BYTES = 40;
 const MAGIC = 0x31434d44;
-const CHECKED_FROM = 12;
+const CHECKSUM_AT = 8;
 const U32 = 2 ** 32;
 
 export const MessageKind = {
@@ -77,7 +77,11 @@ export function stamp(bytes: Uint8Array, ring: RingId, position: number): void {
   view.setUint32(12, ring.nodeId, true);
   setU64(view, 16, ring.seq);
   setU64(view, 32, position);
-  view.setUint32(8, crc32(bytes, CHECKED_FROM), true);
+  view.setUint32(8, checksum(bytes), true);
+}
+
+function checksum(bytes: Uint8Array): number {
+  return crc32(bytes, CHECKSUM_AT + 4, bytes.byteLength, crc32(bytes, 4, CHECKSUM_AT));
 }
 
 export function decodeMessage(bytes: Uint8Array): Message | Unreadable {
@@ -88,7 +92,7 @@ export function decodeMessage(bytes: Uint8Array): Message | Unreadable {
   const kind = view.getUint8(6);
   if (
     view.getUint16(4, true) !== MESSAGE_VERSION ||
-    view.getUint32(8, true) !== crc32(bytes, CHECKED_FROM) ||
+    view.getUint32(8, true) !== checksum(bytes) ||
     kind < MessageKind.HELLO ||
     kind > MessageKind.REFUSAL
   ) {

@@ -100,6 +100,9 @@ export class MemberHost {
     const fresh = !this.live;
     this.live = true;
     const known = state.nodes.get(this.nodeId)?.marks;
+    if (fresh && known !== undefined) {
+      for (let r = known.nextOne(0); r >= 0; r = known.nextOne(r + 1)) this.held.set(r);
+    }
     const unknown: number[] = [];
     for (let r = this.held.nextOne(0); r >= 0; r = this.held.nextOne(r + 1))
       if (known?.get(r) !== true) unknown.push(r);
@@ -153,6 +156,20 @@ export class MemberHost {
     this.#queue.push(...this.member.takeOutbox());
     while (this.group !== null && this.#queue.length > 0 && this.group.send(this.#queue[0] as Uint8Array))
       this.#queue.shift();
+  }
+
+  /** An operator has the table loaded anew: no write is under way, and the kernel asks about every region again. */
+  reload(): void {
+    const done: number[] = [];
+    for (let r = this.held.nextOne(0); r >= 0; r = this.held.nextOne(r + 1)) done.push(r);
+    for (const region of done) this.held.clear(region);
+    this.writing.clear();
+    this.member.submit([
+      ...regionEntries(EntryType.UNMARK, done),
+      entry(EntryType.SUSPENDED),
+      entry(EntryType.RESUMED),
+    ]);
+    this.flush();
   }
 
   mark(regions: number[]): void {
