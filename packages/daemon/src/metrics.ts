@@ -1,6 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import { SECTOR_BYTES } from './device/sysfs.js';
-import type { DaemonStatus, LogStatus } from './serve-types.js';
+import type { ClusterStatus, DaemonStatus, LogStatus } from './serve-types.js';
 
 /** One value of a metric with labels. */
 export interface Sample {
@@ -121,6 +121,14 @@ export function daemonMetrics(status: () => DaemonStatus): Metrics {
       value: read(log),
     }));
   for (const [name, help, read] of LOG_GAUGES) metrics.labelledGauge(name, help, LOG_LABELS, ofLogs(read));
+  const ofClusters = (read: (cluster: ClusterStatus) => number) => (): readonly Sample[] =>
+    take().logs.flatMap(({ uuid, luid, dmName, type, cluster }) =>
+      cluster === undefined
+        ? []
+        : [{ labels: { uuid, luid, name: dmName ?? '', type }, value: read(cluster) }],
+    );
+  for (const [name, help, read] of CLUSTER_GAUGES)
+    metrics.labelledGauge(name, help, LOG_LABELS, ofClusters(read));
   for (const [name, help, read] of LOG_TOTALS) metrics.labelledCounter(name, help, LOG_LABELS, ofLogs(read));
   return metrics;
 }
@@ -168,6 +176,35 @@ const LOG_GAUGES: readonly LogMetric[] = [
     'dmlog_log_healthy',
     '0 where the log device failed (status letter D or F).',
     (log) => (log.deviceStatus === 'D' || log.deviceStatus === 'F' ? 0 : 1),
+  ],
+];
+
+type ClusterMetric = readonly [name: string, help: string, read: (cluster: ClusterStatus) => number];
+const CLUSTER_GAUGES: readonly ClusterMetric[] = [
+  [
+    'dmlog_cluster_operational',
+    '0 where changes of a clustered log cannot be answered: no quorum, no group, or not caught up.',
+    (cluster) => (cluster.quorate && cluster.phase === 'active' ? 1 : 0),
+  ],
+  [
+    'dmlog_cluster_nodes_live',
+    'Nodes on which the mirror is live.',
+    (cluster) => cluster.members.filter(({ presence }) => presence === 'live').length,
+  ],
+  [
+    'dmlog_cluster_regions_in_doubt',
+    'Regions that a dead node was writing, or that could not be recovered: resynced after a reload of all tables.',
+    (cluster) => cluster.staleCount + cluster.givenUpCount,
+  ],
+  [
+    'dmlog_cluster_nodes_to_reload',
+    'Nodes whose tables have to be reloaded before that.',
+    (cluster) => cluster.needReload.length,
+  ],
+  [
+    'dmlog_cluster_waiting_messages',
+    'Messages that the group has not taken yet: a slow member.',
+    (cluster) => cluster.waitingMessages,
   ],
 ];
 

@@ -1,6 +1,6 @@
 import { type Reply, RequestType } from '@dmlog/protocol';
 import { describe, expect, it } from 'vitest';
-import { DaemonStatus } from '../src/index.js';
+import { DaemonStatus, daemonMetrics, formatStatus } from '../src/index.js';
 import { ClusterNodes, clusterOf, replyTo, until } from './cluster-nodes.js';
 import { errnoOf, Kernel, log, MemoryDevice, type TestLog, u64s, values } from './kernel.js';
 
@@ -136,6 +136,16 @@ describe.each(KINDS)('%s on two nodes', (kind, of, text) => {
       keepsImage: kind === 'clustered-disk',
     });
     expect(clusterOf(other, of).ring).toEqual(cluster?.ring);
+    expect(formatStatus('clusterd', one.daemon.status())).toMatch(
+      new RegExp(
+        `\\n${of.uuid} 0x[0-9a-f]{16}: node 1 in ring \\d+\\.\\d+, quorate, active, mirror live, writer 1, position \\d+\\n` +
+          '  NODE  PRESENCE  MARKS  LEASES  BOOT\\n  1     live      0      0 .*\\n  2     live      1      0 ',
+      ),
+    );
+    const metrics = await daemonMetrics(() => one.daemon.status()).text();
+    expect(metrics).toMatch(/^dmlog_cluster_operational\{.*\} 1$/m);
+    expect(metrics).toMatch(/^dmlog_cluster_nodes_live\{.*\} 2$/m);
+    expect(metrics).toMatch(/^dmlog_cluster_regions_in_doubt\{.*\} 0$/m);
   });
 
   it('is suspended and destroyed on one, and goes on with the other', async () => {
@@ -262,22 +272,23 @@ describe.each(KINDS)('%s on two nodes', (kind, of, text) => {
   });
 });
 
-describe('a table that the group waits for', () => {
-  /** dmsetup and the kernel behind it, for one mirror: a resume exchanges the tables, as device-mapper does it. */
-  function deviceMapper(attributes: () => string, exchange: () => Promise<void>) {
-    const calls: string[] = [];
-    const run = async (args: readonly string[], input?: string): Promise<string> => {
-      calls.push([...args, ...(input === undefined ? [] : [`<${input.trim()}`])].join(' '));
-      if (args[0] === 'table')
-        return `other: 0 8 mirror userspace 3 LVM-x core 2\nmy mirror: ${TABLE}\nlinear: 0 8 linear\n`;
-      if (args[0] === 'info') return `${attributes()}\n`;
-      if (args[0] === 'resume') await exchange();
-      return '';
-    };
-    return { calls, run };
-  }
-  const TABLE = `0 ${REGIONS * SIZE} mirror userspace 3 ${CORE.uuid} clustered-core ${SIZE} 2 8:0 0 8:16 0`;
+const TABLE = `0 ${REGIONS * SIZE} mirror userspace 3 ${CORE.uuid} clustered-core ${SIZE} 2 8:0 0 8:16 0`;
 
+/** dmsetup and the kernel behind it, for one mirror: a resume exchanges the tables, as device-mapper does it. */
+function deviceMapper(attributes: () => string, exchange: () => Promise<void>) {
+  const calls: string[] = [];
+  const run = async (args: readonly string[], input?: string): Promise<string> => {
+    calls.push([...args, ...(input === undefined ? [] : [`<${input.trim()}`])].join(' '));
+    if (args[0] === 'table')
+      return `other: 0 8 mirror userspace 3 LVM-x core 2\nmy mirror: ${TABLE}\nlinear: 0 8 linear\n`;
+    if (args[0] === 'info') return `${attributes()}\n`;
+    if (args[0] === 'resume') await exchange();
+    return '';
+  };
+  return { calls, run };
+}
+
+describe('a table that the group waits for', () => {
   it('is left alone while somebody else is at work on the mirror', async () => {
     const nodes = new ClusterNodes([1, 2, 3]);
     const dm = deviceMapper(
@@ -333,6 +344,38 @@ describe('a table that the group waits for', () => {
     );
     expect(await recover(one, next)).toEqual([5]);
     expect(clusterOf(one, next)).toMatchObject({ staleCount: 0, needReload: [] });
+  });
+});
+
+describe('a table whose marks nobody knows', () => {
+  it('is reloaded after a restart of the daemon', async () => {
+    const nodes = new ClusterNodes([1, 2]);
+    const [first, other] = [await nodes.start(1), await nodes.start(2)];
+    await resume(first, CORE, CORE_TEXT);
+    await resume(other, CORE, CORE_TEXT);
+    for (const region of await recover(first, CORE))
+      await expectOk(first, CORE, RequestType.CLEAR_REGION, region);
+    await first.daemon.stop('death');
+    await becomes(async () => clusterOf(other, CORE).members[0]?.presence, 'absent');
+    const next = { ...CORE, luid: { ...CORE.luid, low: 99 } };
+    const dm = deviceMapper(
+      () => 'L--w',
+      async () => {
+        expect(await construct(one, next, CORE_TEXT)).toBe(0);
+        await expectOk(one, CORE, RequestType.PRESUSPEND);
+        await expectOk(one, CORE, RequestType.POSTSUSPEND);
+        await expectOk(one, next, RequestType.RESUME);
+        await expectOk(one, CORE, RequestType.DTR);
+      },
+    );
+    const one = await nodes.start(1, { cluster: { reload: 'dmsetup' } }, dm.run);
+    expect(await construct(one, CORE, CORE_TEXT, true)).toBe(0);
+    await expectOk(one, CORE, RequestType.RESUME);
+    await becomes(async () => clusterOf(other, CORE).members[0]?.marks, REGIONS);
+    await becomes(async () => clusterOf(other, CORE).members[0]?.marks, 0);
+    expect(dm.calls).toHaveLength(4);
+    await write(one, next, 3);
+    expect(clusterOf(one, next).members[0]?.marks).toBe(1);
   });
 });
 

@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { formatBytes, formatInSync, formatStatus, formatUptime, type LogStatus } from '../src/index.js';
+import {
+  type ClusterStatus,
+  formatBytes,
+  formatInSync,
+  formatStatus,
+  formatUptime,
+  type LogStatus,
+} from '../src/index.js';
 import { LOG, STATUS } from './helpers/status.js';
 
 describe('formatStatus', () => {
@@ -24,6 +31,54 @@ describe('formatStatus', () => {
         '',
       ].join('\n'),
     );
+  });
+
+  it('has a paragraph for a clustered log, which says what is to be done', () => {
+    const cluster: ClusterStatus = {
+      nodeId: 3,
+      ring: { nodeId: 1, seq: 20 },
+      quorate: false,
+      phase: 'introducing',
+      mirror: 'live',
+      refusal: null,
+      position: 7,
+      writer: null,
+      committed: null,
+      members: [{ nodeId: 3, bootId: 'ab', presence: 'absent', marks: 12, leases: 4 }],
+      needReload: [1, 3],
+      staleCount: 5,
+      givenUpCount: 6,
+      heldCount: 0,
+      keepsImage: false,
+      waitingMessages: 0,
+      counters: {},
+    };
+    const shown = (of: ClusterStatus) =>
+      formatStatus('clusterd', { ...STATUS, logs: [{ ...LOG, cluster: of }] })
+        .split('\n')
+        .slice(3);
+    expect(shown(cluster)).toEqual([
+      '',
+      'LVM-abc 0xffff888003a1c000: node 3 in ring 1.20, WITHOUT QUORUM, introducing, mirror live, writer -, position 7; 5 regions in doubt; 6 regions given up; reload the tables of nodes 1, 3',
+      '  NODE  PRESENCE  MARKS  LEASES  BOOT',
+      '  3     absent    12     4       ab',
+      '',
+    ]);
+    const away = {
+      ...cluster,
+      nodeId: null,
+      ring: null,
+      refusal: 'other\nsize',
+      members: [],
+      needReload: [],
+      staleCount: 0,
+      givenUpCount: 0,
+    };
+    expect(shown(away)).toEqual([
+      '',
+      'LVM-abc 0xffff888003a1c000: this node is not in its group; refused: other?size',
+      '',
+    ]);
   });
 
   it('says so where there are no logs', () => {

@@ -10,7 +10,8 @@ export const RELOAD_DELAY_MS = 1000;
 export const RELOAD_RETRY_MS = 30_000;
 
 /**
- * Reloads this node's mirrors where their groups wait for it (design rule 19): until then the regions that a dead node was writing are not resynced. One at a time, in
+ * Reloads this node's mirrors where that does good: where their groups wait for it (design rule 19), as the regions that a dead node was writing are not resynced before;
+ * and after a restart of the daemon, as nobody knows what the kernel has marked, so that every region would be resynced after a crash. One at a time, in
  * the background: the reload itself makes the kernel ask this very process. The nodes of a log take turns, the lowest first.
  */
 export class Reloader {
@@ -27,7 +28,7 @@ export class Reloader {
     this.#logger = logger;
   }
 
-  /** The group of this log waits for a reload, perhaps this node's. Cheap. */
+  /** This node's table of the log is to be reloaded. Cheap. */
   want(host: ReplicaHost): void {
     if (this.#wanted.has(host) || this.#closed) return;
     this.#wanted.add(host);
@@ -74,24 +75,24 @@ export class Reloader {
       for (const mirror of mirrors) {
         const about = { uuid, mirror: mirror.name };
         const done = await reloadTable(this.#run, mirror);
-        if (done) this.#logger.info(about, 'table reloaded: regions in doubt can be resynced');
+        if (done) this.#logger.info(about, 'table reloaded');
         else this.#logger.warn(about, 'table not reloaded: another command is at work on the mirror');
       }
     } catch (error) {
       this.#logger.error(
         { uuid, err: error },
-        `regions in doubt are not resynced before the table was reloaded, which failed (${reason(error)}): dmsetup suspend and dmsetup resume the mirror`,
+        `the table of a mirror has to be reloaded, which failed: ${reason(error)}; reload it (dmsetup load, dmsetup resume)`,
       );
     }
   }
 }
 
-/** Whether the group waits for this node, and for no participant before it. */
-function isTurnOf({ replica }: ReplicaHost): boolean {
-  const { member, state } = replica;
-  if (member === null || state === null || !replica.operational || replica.mirror !== 'live') return false;
+/** Whether this node's table is to be reloaded, and no participant's before it. */
+function isTurnOf(host: ReplicaHost): boolean {
+  const { member, state } = host.replica;
+  if (!host.wantsReload || member === null || state === null) return false;
   const { nodeId } = member.self;
-  if (!state.needReload.has(nodeId)) return false;
+  if (!state.needReload.has(nodeId)) return true;
   for (const node of state.nodes.values()) {
     if (node.nodeId < nodeId && node.presence === Presence.LIVE && state.needReload.has(node.nodeId))
       return false;

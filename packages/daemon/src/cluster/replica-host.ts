@@ -25,7 +25,7 @@ export interface ClusterParts {
   readonly replyPair: (seq: number, port: number, first: number, second: number) => void;
   /** Called when a replica wants ticks; often. */
   readonly onTickNeeded: () => void;
-  /** Called after each step in which the group waits for this node's table to be reloaded; often. */
+  /** Called after each step that ends with {@link ReplicaHost.wantsReload}; often. */
   readonly onReloadNeeded: (host: ReplicaHost) => void;
   readonly logger: Logger;
 }
@@ -57,6 +57,7 @@ export class ReplicaHost {
   #membership: Membership | null = null;
   #sendingSoon = false;
   #hasSuccessor = false;
+  #marksUnknown = false;
   #closed = false;
   #writing = false;
   #writeFailing = false;
@@ -110,10 +111,24 @@ export class ReplicaHost {
     this.#current ??= log;
   }
 
-  /** This table's device is used from now on: it was resumed. */
-  use(log: HostedLog): void {
+  /** This table's device is used from now on: it is being resumed. `reconnected`: its kernel has used it before, and marked regions that nobody here knows. */
+  use(log: HostedLog, reconnected: boolean): void {
     this.#current = log;
     log.legs?.invalidate();
+    if (reconnected && !this.#marksUnknown) {
+      this.#parts.logger.warn(
+        { uuid: this.uuid },
+        'the kernel was using this log before this daemon started: every region counts as marked by this node until its table is reloaded, or the mirror suspended and resumed',
+      );
+    }
+    this.#marksUnknown = reconnected;
+  }
+
+  /** Whether a reload of this node's table would do good: the group waits for it, or nobody knows what the kernel has marked. */
+  get wantsReload(): boolean {
+    const { member, state, mirror, operational } = this.replica;
+    if (member === null || state === null || !operational || mirror !== 'live') return false;
+    return this.#marksUnknown || state.needReload.has(member.self.nodeId);
   }
 
   /** A table of the log is gone. With the last one this node gives the log up. */
@@ -204,8 +219,7 @@ export class ReplicaHost {
   #look(): void {
     const { replica } = this;
     if (replica.needsTick) this.#parts.onTickNeeded();
-    const { member, state } = replica;
-    if (member !== null && state?.needReload.has(member.self.nodeId)) this.#parts.onReloadNeeded(this);
+    if (this.wantsReload) this.#parts.onReloadNeeded(this);
     if (this.#isToYield) {
       queueMicrotask(() => {
         if (this.#isToYield) this.yieldSeat();

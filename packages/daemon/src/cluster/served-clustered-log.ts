@@ -23,6 +23,8 @@ export class ServedClusteredLog implements Served, HostedLog {
   };
   readonly #lookup: NameLookup;
   readonly #onDiscard: () => void;
+  /** The kernel used the log before this process knew it, and has not been suspended since. */
+  #reconnected: boolean;
   #closed = false;
 
   constructor(init: {
@@ -42,6 +44,7 @@ export class ServedClusteredLog implements Served, HostedLog {
     this.log = new ClusteredLog(init.host.replica, init.reconnected);
     this.store = init.store;
     this.legs = init.legs;
+    this.#reconnected = init.reconnected;
     this.#lookup = init.lookup;
     this.#onDiscard = init.onDiscard;
     init.host.add(this);
@@ -63,7 +66,9 @@ export class ServedClusteredLog implements Served, HostedLog {
     this.counters.requests++;
     if (view.type === RequestType.RESUME) {
       this.#lookup.look();
-      this.host.use(this);
+      this.host.use(this, this.#reconnected);
+    } else if (view.type === RequestType.POSTSUSPEND) {
+      this.#reconnected = false;
     }
     this.host.request(this.log, view, port, effects);
     if (effects.destroyed) this.discard();
