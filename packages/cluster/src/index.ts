@@ -10,13 +10,8 @@ export { ClusterEffects } from './cluster-effects.js';
 export { ClusteredLog } from './clustered-log.js';
 export * from './group/index.js';
 export { ImageWriter } from './image-writer.js';
-export {
-  Member,
-  type MemberCounters,
-  type MemberInit,
-  type MemberListener,
-  type MemberPhase,
-} from './member.js';
+export { Member } from './member.js';
+export type { MemberCounters, MemberInit, MemberListener, MemberPhase } from './member-types.js';
 export { type Geometry, MESSAGE_VERSION } from './messages.js';
 export { type MirrorState, Replica, type ReplicaInit } from './replica.js';
 export { LEASE_MAX, type NodeState, Presence, ReplicatedState } from './state.js';

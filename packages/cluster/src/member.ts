@@ -10,6 +10,7 @@ import {
   entry,
   packEntries,
 } from './entries.js';
+import { Evidence } from './evidence.js';
 import {
   type GroupMember,
   type JoinedMember,
@@ -17,82 +18,25 @@ import {
   type LeftMember,
   type RingId,
 } from './group/contract.js';
+import type { MemberInit, MemberListener, MemberPhase } from './member-types.js';
+import { newMemberCounters } from './member-types.js';
 import {
   decodeHello,
   decodeMessage,
   decodePositions,
   encodeHello,
-  encodeMessage,
   encodePositions,
-  type Geometry,
   type Message,
   MessageKind,
   NO_POSITIONS,
   type Positions,
   type StateIdentity,
   sameRing,
-  stamp,
   Unreadable,
 } from './messages.js';
-import type { Waiting } from './snapshot.js';
+import { Outgoing } from './outgoing.js';
 import { Presence, ReplicatedState } from './state.js';
 import { type Arrived, Transfers } from './transfers.js';
-
-/** Where a member stands. */
-export type MemberPhase =
-  /** The ring's members introduce themselves. */
-  | 'introducing'
-  /** It makes the first state. */
-  | 'founding'
-  /** It waits for a state, or for its place in the order. */
-  | 'joining'
-  /** It has the state and takes part. */
-  | 'active'
-  /** It was refused, or gave up. Nothing more will happen. */
-  | 'out';
-
-/** What a member tells its log; called while an event is handled. */
-export interface MemberListener {
-  /** Nobody has a state: make one and call `found`, soon or later. */
-  found(): void;
-  /**
-   * What the log's mirror is to the group, told in the very message that makes this member take part: RESUMED, RECONNECTED, or nothing for a suspended one; and
-   * MARK for what its kernel may be writing and `state` does not know.
-   */
-  presence(state: ReplicatedState): Entry[];
-  /** The state can be used, `state` is a new object if `replaced`; made from what this member gave to `found` if `founded`. */
-  activated(replaced: boolean, founded: boolean): void;
-  /** An ordered change was applied; `ownNumber` is that of one's own message, else 0. */
-  applied(ownNumber: number): void;
-  /** What this member brings along when its history ends: the regions that its kernel may be writing, and those it may be recovering. */
-  bringAlong(state: ReplicatedState): Entry[];
-  /** The group does not let this member take part, or it must not: why. */
-  refused(reason: string): void;
-}
-
-export interface MemberInit {
-  readonly self: GroupMember;
-  readonly nonce: number;
-  readonly bootId: string;
-  readonly geometry: Geometry;
-  readonly listener: MemberListener;
-  /** A state from before, if there is one: of a daemon that was restarted. */
-  readonly resume?: { readonly state: ReplicatedState; readonly agreedRing: RingId };
-}
-
-/** Plain counters, never reset. */
-export interface MemberCounters {
-  sent: number;
-  /** Messages that no member can make sense of. */
-  unreadable: number;
-  /** Messages of another ring: their sender sends them again. */
-  otherRing: number;
-  /** Messages with an entry that no log can have. */
-  malformed: number;
-  snapshotsSent: number;
-  snapshotsTaken: number;
-  contributions: number;
-}
 
 const NO_RING: RingId = { nodeId: 0, seq: 0 };
 
@@ -103,15 +47,7 @@ const NO_RING: RingId = { nodeId: 0, seq: 0 };
  * Whoever drives it passes the events of `GroupHandlers` on, then sends what {@link takeOutbox} returns, in order.
  */
 export class Member {
-  readonly counters: MemberCounters = {
-    sent: 0,
-    unreadable: 0,
-    otherRing: 0,
-    malformed: 0,
-    snapshotsSent: 0,
-    snapshotsTaken: 0,
-    contributions: 0,
-  };
+  readonly counters = newMemberCounters();
   readonly self: GroupMember;
   readonly #init: MemberInit;
   readonly #listener: MemberListener;
@@ -127,16 +63,10 @@ export class Member {
   readonly #gone = new Map<number, number>();
   /** Messages of this ring that came before the decision. */
   #early: { nodeId: number; message: Message }[] = [];
-  /** One's own changes that were not delivered yet, in order. Sent again in the next ring. */
-  #unsettled: { readonly number: number; readonly bytes: Uint8Array }[] = [];
-  #outbox: Uint8Array[] = [];
-  #lastNumber = 0;
-  /** What other members are known to have applied, in this ring. */
+  readonly #outgoing: Outgoing;
+  readonly #evidence = new Evidence();
   /** What `found` was given, while the members have not agreed that it is wanted. */
   #foundation: { readonly inSync: RegionBitmap | null } | null = null;
-  readonly #stated = new Map<number, number>();
-  #disk: Positions = NO_POSITIONS;
-  #ownDisk: Positions = NO_POSITIONS;
   #owesPosition = false;
 
   constructor(init: MemberInit) {
@@ -145,6 +75,7 @@ export class Member {
     this.#listener = init.listener;
     this.#state = init.resume?.state ?? null;
     this.#agreedRing = init.resume?.agreedRing ?? NO_RING;
+    this.#outgoing = new Outgoing(init.nonce, this.counters);
     this.#transfers = new Transfers(init.self.nodeId, init.nonce, (kind, payload) =>
       this.#emit(kind, payload),
     );
@@ -183,7 +114,7 @@ export class Member {
 
   /** What the image has for certain. */
   get disk(): Positions {
-    return this.#disk;
+    return this.#evidence.disk;
   }
 
   /**
@@ -191,40 +122,32 @@ export class Member {
    * soon), and a disk log's image has their marks.
    */
   get committed(): number {
-    let elsewhere = this.#members.length <= 1 ? Number.POSITIVE_INFINITY : 0;
-    for (const position of this.#stated.values()) if (position > elsewhere) elsewhere = position;
-    return this.#init.geometry.kind === 'disk' ? Math.min(elsewhere, this.#disk.marks) : elsewhere;
+    return this.#evidence.committed(this.#members.length <= 1, this.#init.geometry.kind === 'disk');
   }
 
   /** Number of the last change that was submitted. */
   get lastNumber(): number {
-    return this.#lastNumber;
+    return this.#outgoing.lastNumber;
   }
 
   /** Puts changes in order; returns the number of the last one. They are kept until they were applied, over any change of the ring. */
   submit(entries: readonly Entry[]): number {
-    for (const pack of packEntries(entries)) {
-      this.#lastNumber = (this.#lastNumber + 1) >>> 0 || 1;
-      const bytes = this.#message(MessageKind.ENTRIES, this.#lastNumber, encodeEntries(pack));
-      this.#unsettled.push({ number: this.#lastNumber, bytes });
-      if (this.#phase === 'active') this.#send(bytes);
-    }
-    return this.#lastNumber;
+    const messages = this.#outgoing.number(entries);
+    if (this.#phase === 'active') for (const bytes of messages) this.#send(bytes);
+    return this.#outgoing.lastNumber;
   }
 
   /** Messages that go out, oldest first; they are the caller's. */
   takeOutbox(): Uint8Array[] {
     if (this.#owesPosition && this.#phase === 'active') this.#statePosition();
     this.#owesPosition = false;
-    const outbox = this.#outbox;
-    this.#outbox = [];
-    return outbox;
+    return this.#outgoing.take();
   }
 
   /** The writer's image has what was ordered up to these positions: tells the others. */
   wroteDisk(positions: Positions): void {
-    this.#ownDisk = positions;
-    this.#disk = positions;
+    this.#evidence.ownDisk = positions;
+    this.#evidence.disk = positions;
     this.#owesPosition = true;
   }
 
@@ -265,7 +188,7 @@ export class Member {
       // The ring has changed, and whether the new one has quorum comes with its announcement: until then nothing counts as committed.
       if (reason === LeaveReason.NODEDOWN) this.#quorate = false;
       this.#hellos.delete(nodeId);
-      this.#stated.delete(nodeId);
+      this.#evidence.drop(nodeId);
       this.#transfers.waiting.delete(nodeId);
       if (this.#phase === 'active' && reason !== LeaveReason.NODEDOWN) this.#applyLeave(nodeId, reason);
       else if (this.#gone.get(nodeId) !== LeaveReason.NODEDOWN) this.#gone.set(nodeId, reason);
@@ -285,7 +208,7 @@ export class Member {
       return;
     }
     this.#ring = ring;
-    this.#stated.clear();
+    this.#evidence.dropAll();
     this.#early = [];
     if (this.#phase !== 'active' && this.#phase !== 'introducing') this.#state = null;
     this.#phase = 'introducing';
@@ -303,8 +226,7 @@ export class Member {
       return;
     }
     if (this.#phase === 'active' && message.position > 0 && sender.nodeId !== this.self.nodeId) {
-      const before = this.#stated.get(sender.nodeId) ?? 0;
-      this.#stated.set(sender.nodeId, Math.max(before, message.position));
+      this.#evidence.state(sender.nodeId, message.position);
     }
     this.#dispatch(sender.nodeId, message);
   }
@@ -403,7 +325,8 @@ export class Member {
   /** This member's state is the group's: it goes on. */
   #continue(chosen: ReadonlySet<number>): void {
     const state = this.#state as ReplicatedState;
-    for (const nodeId of chosen) if (nodeId !== this.self.nodeId) this.#stated.set(nodeId, state.position);
+    for (const nodeId of chosen)
+      if (nodeId !== this.self.nodeId) this.#evidence.state(nodeId, state.position);
     enterRing(state, this.#ring, this.#ringNodes, this.#hellos, chosen);
     this.#agreedRing = this.#ring;
     this.#gone.clear();
@@ -422,7 +345,7 @@ export class Member {
     if (this.#state === null) return;
     const entries = this.#listener.bringAlong(this.#state);
     this.#state = null;
-    this.#disk = NO_POSITIONS;
+    this.#evidence.newHistory();
     this.counters.contributions++;
     for (const pack of packEntries(entries)) this.#emit(MessageKind.ENTRIES, encodeEntries(pack));
   }
@@ -438,14 +361,14 @@ export class Member {
 
   #activated(replaced: boolean, founded = false): void {
     this.#listener.activated(replaced, founded);
-    for (const { bytes } of this.#unsettled) this.#send(bytes);
+    this.#outgoing.sendUnsettled(this.#ring, this.#position);
     this.#owesPosition = true;
   }
 
   #refuse(reason: string): void {
     this.#phase = 'out';
     this.#state = null;
-    this.#outbox = [];
+    this.#outgoing.take();
     this.#listener.refused(reason);
   }
 
@@ -474,8 +397,7 @@ export class Member {
       applyEntries(state, nodeId, entries, message.payload);
       this.#noteEntries(nodeId, entries, own);
     }
-    const settled = own && this.#unsettled[0]?.number === message.number;
-    if (settled) this.#unsettled.shift();
+    const settled = own && this.#outgoing.settle(message.number);
     if (this.#phase === 'active') this.#listener.applied(settled ? message.number : 0);
   }
 
@@ -531,18 +453,12 @@ export class Member {
       return;
     }
     if (this.#phase !== 'active' || nodeId === this.self.nodeId) return;
-    if (nodeId === this.writer) {
-      this.#disk = {
-        marks: Math.max(this.#disk.marks, positions.marks),
-        clears: Math.max(this.#disk.clears, positions.clears),
-        failed: positions.failed,
-      };
-    }
+    if (nodeId === this.writer) this.#evidence.writerSays(positions);
     this.#listener.applied(0);
   }
 
   #statePosition(): void {
-    const positions = this.writer === this.self.nodeId ? this.#ownDisk : NO_POSITIONS;
+    const positions = this.writer === this.self.nodeId ? this.#evidence.ownDisk : NO_POSITIONS;
     this.#emit(MessageKind.POSITIONS, encodePositions(positions));
   }
 
@@ -598,23 +514,19 @@ export class Member {
   // Messages
 
   #emit(kind: MessageKind, payload: Uint8Array): void {
-    this.#send(this.#message(kind, 0, payload));
-  }
-
-  #message(kind: MessageKind, number: number, payload: Uint8Array): Uint8Array {
-    const header = { kind, ring: this.#ring, nonce: this.#init.nonce, number, position: 0 };
-    return encodeMessage(header, payload);
+    this.#send(this.#outgoing.message(kind, payload));
   }
 
   #send(bytes: Uint8Array): void {
-    stamp(bytes, this.#ring, this.#phase === 'active' ? (this.#state?.position ?? 0) : 0);
-    this.counters.sent++;
-    this.#outbox.push(bytes.slice());
+    this.#outgoing.send(bytes, this.#ring, this.#position);
+  }
+
+  /** What this member may state as applied. */
+  get #position(): number {
+    return this.#phase === 'active' ? (this.#state?.position ?? 0) : 0;
   }
 }
 
-export function copyOf(message: Message): Message {
+function copyOf(message: Message): Message {
   return { ...message, payload: message.payload.slice() };
 }
-
-export type { Waiting };

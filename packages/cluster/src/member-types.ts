@@ -1,0 +1,72 @@
+import type { Entry } from './entries.js';
+import type { GroupMember, RingId } from './group/contract.js';
+import type { Geometry } from './messages.js';
+import type { ReplicatedState } from './state.js';
+
+/** Where a member stands. */
+export type MemberPhase =
+  /** The ring's members introduce themselves. */
+  | 'introducing'
+  /** It makes the first state. */
+  | 'founding'
+  /** It waits for a state, or for its place in the order. */
+  | 'joining'
+  /** It has the state and takes part. */
+  | 'active'
+  /** It was refused, or gave up. Nothing more will happen. */
+  | 'out';
+
+/** What a member tells its log; called while an event is handled. */
+export interface MemberListener {
+  /** Nobody has a state: make one and call `found`, soon or later. */
+  found(): void;
+  /**
+   * What the log's mirror is to the group, told in the very message that makes this member take part: RESUMED, RECONNECTED, or nothing for a suspended one; and
+   * MARK for what its kernel may be writing and `state` does not know.
+   */
+  presence(state: ReplicatedState): Entry[];
+  /** The state can be used, `state` is a new object if `replaced`; made from what this member gave to `found` if `founded`. */
+  activated(replaced: boolean, founded: boolean): void;
+  /** An ordered change was applied; `ownNumber` is that of one's own message, else 0. */
+  applied(ownNumber: number): void;
+  /** What this member brings along when its history ends: the regions that its kernel may be writing, and those it may be recovering. */
+  bringAlong(state: ReplicatedState): Entry[];
+  /** The group does not let this member take part, or it must not: why. */
+  refused(reason: string): void;
+}
+
+export interface MemberInit {
+  readonly self: GroupMember;
+  readonly nonce: number;
+  readonly bootId: string;
+  readonly geometry: Geometry;
+  readonly listener: MemberListener;
+  /** A state from before, if there is one: of a daemon that was restarted. */
+  readonly resume?: { readonly state: ReplicatedState; readonly agreedRing: RingId };
+}
+
+/** Plain counters, never reset. */
+export interface MemberCounters {
+  sent: number;
+  /** Messages that no member can make sense of. */
+  unreadable: number;
+  /** Messages of another ring: their sender sends them again. */
+  otherRing: number;
+  /** Messages with an entry that no log can have. */
+  malformed: number;
+  snapshotsSent: number;
+  snapshotsTaken: number;
+  contributions: number;
+}
+
+export function newMemberCounters(): MemberCounters {
+  return {
+    sent: 0,
+    unreadable: 0,
+    otherRing: 0,
+    malformed: 0,
+    snapshotsSent: 0,
+    snapshotsTaken: 0,
+    contributions: 0,
+  };
+}
