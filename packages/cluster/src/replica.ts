@@ -1,14 +1,16 @@
 import { RegionBitmap } from '@dmlog/bitmap';
-import { type LazyClearOptions, LazyClears, type LogParameters } from '@dmlog/log';
+import type { LazyClearOptions, LogParameters } from '@dmlog/log';
 import { bringAlong } from './bring-along.js';
 import type { ClusterEffects } from './cluster-effects.js';
 import { Commits } from './commits.js';
 import { type Entry, EntryType, entry, regionEntries } from './entries.js';
 import type { GroupMember, JoinedMember, LeftMember, RingId } from './group/contract.js';
+import { HeldMarks } from './held-marks.js';
 import { ImageWriter } from './image-writer.js';
 import { Member } from './member.js';
 import type { MemberListener } from './member-types.js';
 import type { Geometry } from './messages.js';
+import { Patience } from './patience.js';
 import { Recovery } from './recovery.js';
 import { Presence, type ReplicatedState } from './state.js';
 
@@ -20,13 +22,7 @@ const EINVAL = 22;
 /** POSTSUSPEND waits this long for the legs' flush, then goes on with the regions dirty: below the kernel's 15 s (DM_ULOG_RETRY). */
 const SUSPEND_FLUSH_MS_MAX = 5000;
 
-/** A kernel that is being suspended waits this long for other nodes to recover what it wants to write. */
-const PATIENCE_MS = 3000;
-
-/** Leases of a kernel that has not asked for work for so long are given back. */
-const LEASE_IDLE_MS = 5000;
-
-/** After a failed flush of the legs, the next attempt comes this much later. */
+/** After the group was lost, it is joined again this much later. */
 const RETRY_MS = 1000;
 
 /** Requests that wait for quorum at most; past it they are dropped and the kernel repeats them. */
@@ -57,11 +53,10 @@ export class Replica {
   readonly geometry: Geometry;
   readonly recovery = new Recovery();
   readonly image: ImageWriter | null;
-  /** Regions that this node's kernel may be writing, or wrote a moment ago: what the group knows or will know as this node's marks. */
-  readonly held: RegionBitmap;
+  readonly #marks: HeldMarks;
+  readonly #patience = new Patience();
   readonly #init: ReplicaInit;
   readonly #commits = new Commits();
-  readonly #lazy: LazyClears;
   #member: Member | null = null;
   #mirror: MirrorState = 'suspended';
   /** The kernel went on with this log while nobody served it. */
@@ -72,22 +67,10 @@ export class Replica {
   #adoptsMarks = false;
   /** The group was told of the mirror's RESUME, or will be by what is on its way. */
   #announced = false;
-  /** The kernel has stopped recovery, to be suspended. */
-  #stopped = false;
-  /** Since when a write waits and the kernel has not asked for work; −1 otherwise. */
-  #idleSinceMs = -1;
-  /** The kernel last had to do with recovery. */
-  #lastWorkMs = 0;
-  /** Leases are from an earlier life of this daemon: the kernel may be recovering any one of them. It is not if it asks for work. */
-  #leasesInherited = false;
-  /** Regions that were given up since then, and when. */
-  readonly #givenUp = new Map<number, number>();
   #refusal: string | null = null;
   #joining = false;
   #nowMs = 0;
-  #sweepAtMs = -1;
   #retryAtMs = 0;
-  #flushing = false;
   #suspendUntilMs = -1;
   #suspendNumber = 0;
   /** Requests that wait for quorum and nothing else. */
@@ -108,11 +91,7 @@ export class Replica {
       regionSizeSectors: parameters.regionSizeSectors,
       targetSectors: parameters.targetSectors,
     };
-    this.held = new RegionBitmap(regionCount);
-    this.#lazy = new LazyClears(
-      new RegionBitmap(regionCount, { searchZeros: false }),
-      new RegionBitmap(regionCount, { searchZeros: false }),
-    );
+    this.#marks = new HeldMarks(regionCount, init.lazyClear);
     this.image =
       parameters.kind === 'disk'
         ? new ImageWriter({ regionCount, syncMode: parameters.syncMode, blockBytes: init.blockBytes })
@@ -142,7 +121,7 @@ export class Replica {
   }
 
   get lazyCount(): number {
-    return this.#lazy.count;
+    return this.#marks.lazyCount;
   }
 
   /** Why the group does not let this node take part, or null. */
@@ -152,9 +131,9 @@ export class Replica {
 
   get needsTick(): boolean {
     return (
-      this.#lazy.count > 0 ||
+      this.#marks.lazyCount > 0 ||
       this.#mirror === 'suspending' ||
-      (this.#idleSinceMs >= 0 && this.#mirror === 'live') ||
+      (this.#patience.isTried && this.#mirror === 'live') ||
       this.#leases.length > 0 ||
       this.recovery.hasNews ||
       (this.#member === null && this.#mirror !== 'suspended') ||
@@ -170,19 +149,14 @@ export class Replica {
 
   /** The kernel is going to write these regions. FLUSH says when it may. */
   mark(regions: readonly number[]): void {
-    const fresh: number[] = [];
-    for (const region of regions) {
-      this.#lazy.remove(region);
-      if (this.held.set(region)) fresh.push(region);
-    }
+    const fresh = regions.filter((region) => this.#marks.add(region));
     if (fresh.length > 0) this.#commits.add(this.#submit(regionEntries(EntryType.MARK, fresh)), fresh);
   }
 
   clear(regions: readonly number[], effects: ClusterEffects): void {
     // In sync or not: a region can fall out of sync between the kernel's question and its MARK.
-    for (const region of regions) if (this.held.get(region)) this.#lazy.add(region);
-    const { milliseconds, regionsMax } = this.#init.lazyClear;
-    if (milliseconds === 0 || this.#lazy.count > regionsMax) this.#release(effects);
+    for (const region of regions) this.#marks.clear(region);
+    if (this.state !== null) this.#marks.hurry(this.#nowMs, effects);
   }
 
   /** FLUSH, and MARK without quorum: answered when all marks so far are safe. */
@@ -211,10 +185,7 @@ export class Replica {
   askForWork(seq: number, port: number, effects: ClusterEffects): void {
     const { state } = this;
     if (state === null || !this.operational || this.#mirror !== 'live') return;
-    this.#idleSinceMs = -1;
-    this.#leasesInherited = false;
-    this.#lastWorkMs = this.#nowMs;
-    if (this.#givenUp.size > 0) this.#givenUp.clear();
+    this.#patience.asksForWork(this.#nowMs);
     this.recovery.ask(state, this.#nodeId, seq, port, effects, (entries) => this.#submit(entries));
   }
 
@@ -223,13 +194,12 @@ export class Replica {
     if (state === null) return;
     if (!inSync) {
       this.recovery.failed(region);
-      this.held.set(region);
-      this.#lazy.remove(region);
+      this.#marks.add(region);
       this.#submit([entry(EntryType.MARK, [region]), entry(EntryType.FAILED, [region])]);
       return effects.ack();
     }
-    this.#lastWorkMs = this.#nowMs;
-    if (this.recovery.done(state, this.#nodeId, region)) this.held.set(region);
+    this.#patience.recovers(this.#nowMs);
+    if (this.recovery.done(state, this.#nodeId, region)) this.#marks.add(region);
     this.#announce(false);
     effects.ack();
   }
@@ -240,8 +210,7 @@ export class Replica {
   }
 
   /**
-   * Whether a write to the region has to wait because somebody recovers it, or will. A kernel that is being suspended asks for no more work and waits for all its
-   * writes: if nobody else gets to the region soon, it is given up, and the write let through.
+   * Whether a write to the region has to wait because somebody recovers it, or will. See {@link Patience.impatience} for the end of the wait.
    */
   mustWait(region: number): boolean {
     const { state } = this;
@@ -250,23 +219,13 @@ export class Replica {
     if (state.givenUp.get(region) && state.needReload.has(this.#nodeId)) return false;
     this.recovery.wishFor(region);
     if (this.recovery.handedOut >= 0 || state.leased.get(region)) return true;
-    if (this.#idleSinceMs < 0) this.#idleSinceMs = this.#nowMs;
-    const others = [...state.nodes.values()].some(
-      ({ nodeId, presence }) => presence === Presence.LIVE && nodeId !== this.#nodeId,
-    );
-    const patient = others || !this.#stopped;
-    if (patient && this.#nowMs < this.#idleSinceMs + PATIENCE_MS) return true;
-    const last = this.#givenUp.get(region);
-    // Again, if it has become work again meanwhile.
-    if (last === undefined || this.#nowMs >= last + PATIENCE_MS) {
-      this.#givenUp.set(region, this.#nowMs);
-      this.#submit([entry(EntryType.FAILED, [region])]);
-    }
+    const gives = this.#patience.impatience(state, this.#nodeId, region, this.#nowMs);
+    if (gives.length > 0) this.#submit(gives);
     return true;
   }
 
   stopRecovery(effects: ClusterEffects): void {
-    this.#stopped = true;
+    this.#patience.stopsRecovery();
     if (!this.recovery.stop(this.state, this.#nodeId, effects)) return;
     this.#announce(true);
     this.#submit([entry(EntryType.RELEASE)]);
@@ -279,11 +238,11 @@ export class Replica {
     this.#resumed.push({ seq, port });
     effects.later();
     if (this.#owner === owner && this.#mirror === 'resuming') return;
-    if (this.#owner !== owner) this.#holdAll();
+    // Another table took over: no write of the old one is under way, whoever missed its POSTSUSPEND.
+    if (this.#owner !== owner) this.#marks.clearAll();
     this.#owner = owner;
     this.#mirror = 'resuming';
-    this.#stopped = false;
-    this.#idleSinceMs = -1;
+    this.#patience.resumes();
     this.#reconnected = reconnected;
     if (this.#member === null) {
       if (!this.#joining) effects.join = true;
@@ -307,8 +266,8 @@ export class Replica {
     this.#mirror = 'suspending';
     this.#suspendUntilMs = -1;
     this.#suspendNumber = 0;
-    if (this.held.count === 0) this.#sayGoodbye(true);
-    else this.#flushLegs(effects);
+    if (this.#marks.regions.count === 0) this.#sayGoodbye(true);
+    else this.#marks.flushForGood(effects);
   }
 
   /** No table of this log is left on this node. */
@@ -335,7 +294,12 @@ export class Replica {
       activated: (replaced, founded) => this.#activated(replaced, founded),
       applied: (number) => this.#applied(number),
       bringAlong: (state) =>
-        bringAlong(state, { nodeId: self.nodeId, bootId }, this.held, this.recovery.forget(this.#effects)),
+        bringAlong(
+          state,
+          { nodeId: self.nodeId, bootId },
+          this.#marks.regions,
+          this.recovery.forget(this.#effects),
+        ),
       refused: (reason) => this.#refused(reason),
     };
     this.#member = new Member({ self, nonce, bootId, geometry: this.geometry, listener });
@@ -393,13 +357,17 @@ export class Replica {
   }
 
   legsFlushed(flushed: boolean, effects: ClusterEffects): void {
-    this.#flushing = false;
-    this.#lazy.releasing = false;
+    if (this.#member === null) this.#marks.flushedInVain();
     this.#during(effects, () => {
       if (this.#mirror === 'suspending') {
-        if (this.#suspendNumber === 0) this.#sayGoodbye(flushed);
-      } else if (flushed) this.#unmarkOld(effects);
-      else this.#retryAtMs = this.#nowMs + RETRY_MS;
+        // The farewell may be said already: the legs did not answer in time.
+        if (this.#suspendNumber !== 0) return this.#marks.flushedInVain();
+        if (this.#marks.isLastFlush(effects)) this.#sayGoodbye(flushed);
+        return;
+      }
+      const regions = this.#marks.flushed(flushed, this.#nowMs);
+      if (regions.length > 0) this.#submit(regionEntries(EntryType.UNMARK, regions));
+      if (flushed) this.#marks.hurry(this.#nowMs, effects);
     });
   }
 
@@ -412,25 +380,22 @@ export class Replica {
     this.#during(effects, (member) => {
       this.#announce(true);
       this.image?.tick(nowMs, member, effects);
-      this.#dropIdleLeases();
+      const dropped = this.#patience.dropIdleLeases(this.#leases, this.recovery, nowMs);
+      if (dropped.length > 0) this.#submit(dropped);
       if (this.#mirror === 'suspending') this.#tickSuspend();
-      else this.#sweep(effects);
+      else if (this.state !== null) this.#marks.sweep(nowMs, effects);
     });
   }
 
   checkInvariants(): void {
     this.state?.checkInvariants();
-    for (let r = this.held.nextOne(0); r >= 0; r = this.held.nextOne(r + 1)) {
+    const held = this.#marks.regions;
+    for (let r = held.nextOne(0); r >= 0; r = held.nextOne(r + 1)) {
       if (this.state?.clean.get(r) === true && this.#commits.isEmpty) {
         throw new Error(`region ${r} is marked by this node's kernel and clean for the group`);
       }
     }
-    this.#lazy.check();
-  }
-
-  /** Another table took over: no write of the old one is under way, whoever missed its POSTSUSPEND. */
-  #holdAll(): void {
-    for (let r = this.held.nextOne(0); r >= 0; r = this.held.nextOne(r + 1)) this.#lazy.add(r);
+    this.#marks.check();
   }
 
   get #nodeId(): number {
@@ -513,13 +478,13 @@ export class Replica {
     if (this.#mirror === 'suspended') return [];
     const known = state.nodes.get(this.#nodeId)?.marks;
     const unknown: number[] = [];
-    for (let r = this.held.nextOne(0); r >= 0; r = this.held.nextOne(r + 1)) {
+    const held = this.#marks.regions;
+    for (let r = held.nextOne(0); r >= 0; r = held.nextOne(r + 1)) {
       if (known?.get(r) !== true) unknown.push(r);
     }
     if (known !== undefined && this.#mirror === 'resuming' && !this.#reconnected) {
       // Marks of an earlier life of this daemon; no write of that time is under way.
-      for (let r = known.nextOne(0); r >= 0; r = known.nextOne(r + 1))
-        if (this.held.set(r)) this.#lazy.add(r);
+      for (let r = known.nextOne(0); r >= 0; r = known.nextOne(r + 1)) if (held.set(r)) this.#marks.clear(r);
     }
     return [...this.#presenceEntries(), ...regionEntries(EntryType.MARK, unknown)];
   }
@@ -540,8 +505,7 @@ export class Replica {
     if (!replaced) return;
     this.image?.forget(founded);
     this.recovery.forget(effects);
-    this.#leasesInherited = true;
-    this.#lastWorkMs = this.#nowMs;
+    this.#patience.inherits(this.#nowMs);
     this.#adoptMarks(state);
     this.#commits.replaced(state.position, this.#isNewMember);
     this.#isNewMember = false;
@@ -563,7 +527,7 @@ export class Replica {
     const here = state.nodes.get(this.#nodeId);
     if (!this.#adoptsMarks || here?.presence !== Presence.LIVE) return;
     this.#adoptsMarks = false;
-    for (let r = here.marks.nextOne(0); r >= 0; r = here.marks.nextOne(r + 1)) this.held.set(r);
+    for (let r = here.marks.nextOne(0); r >= 0; r = here.marks.nextOne(r + 1)) this.#marks.regions.set(r);
   }
 
   #refused(reason: string): void {
@@ -575,66 +539,8 @@ export class Replica {
     this.#leave(effects);
   }
 
-  /** A kernel that does not recover must not keep others from it. What it may still be recovering is not to be touched by anybody before a reload. */
-  #dropIdleLeases(): void {
-    const { state } = this;
-    const leases = this.#leases;
-    if (
-      state === null ||
-      leases.length === 0 ||
-      this.recovery.handedOut >= 0 ||
-      this.recovery.recovered.size > 0
-    )
-      return;
-    if (this.#nowMs < this.#lastWorkMs + LEASE_IDLE_MS) return;
-    this.#lastWorkMs = this.#nowMs;
-    this.#submit(
-      this.#leasesInherited ? regionEntries(EntryType.FAILED, leases) : [entry(EntryType.RELEASE)],
-    );
-  }
-
   get #leases(): readonly number[] {
     return this.state?.nodes.get(this.#nodeId)?.leases ?? [];
-  }
-
-  // Lazy clears
-
-  #sweep(effects: ClusterEffects): void {
-    if (this.#nowMs < this.#retryAtMs) return;
-    if (this.#lazy.count === 0) {
-      this.#sweepAtMs = -1;
-    } else if (this.#sweepAtMs < 0) {
-      this.#sweepAtMs = this.#nowMs + this.#init.lazyClear.milliseconds;
-    } else if (this.#nowMs >= this.#sweepAtMs && !this.#lazy.releasing) {
-      if (this.#lazy.oldCount > 0) this.#release(effects);
-      else this.#lazy.age();
-      this.#sweepAtMs = this.#nowMs + this.#init.lazyClear.milliseconds;
-    }
-  }
-
-  #release(effects: ClusterEffects): void {
-    if (this.#flushing || this.#lazy.count === 0 || this.#nowMs < this.#retryAtMs || this.state === null)
-      return;
-    if (this.#lazy.oldCount === 0) this.#lazy.age();
-    this.#lazy.releasing = true;
-    this.#flushLegs(effects);
-  }
-
-  #flushLegs(effects: ClusterEffects): void {
-    if (this.#flushing) return;
-    this.#flushing = true;
-    effects.flushLegs = true;
-  }
-
-  #unmarkOld(effects: ClusterEffects): void {
-    const regions: number[] = [];
-    for (let r = this.#lazy.nextOld(0); r >= 0; r = this.#lazy.nextOld(r + 1)) {
-      this.#lazy.release(r);
-      this.held.clear(r);
-      regions.push(r);
-    }
-    if (regions.length > 0) this.#submit(regionEntries(EntryType.UNMARK, regions));
-    if (this.#init.lazyClear.milliseconds === 0) this.#release(effects);
   }
 
   // Suspend
@@ -647,12 +553,7 @@ export class Replica {
 
   /** No write is under way. If the legs were flushed, nothing is marked any more; else what was marked stays dirty for all. */
   #sayGoodbye(flushed: boolean): void {
-    const regions: number[] = [];
-    for (let r = this.held.nextOne(0); r >= 0; r = this.held.nextOne(r + 1)) regions.push(r);
-    for (const region of regions) {
-      this.held.clear(region);
-      this.#lazy.remove(region);
-    }
+    const regions = this.#marks.takeAll();
     const unmarks = flushed ? regionEntries(EntryType.UNMARK, regions) : [];
     this.#suspendNumber = this.#submit([...unmarks, entry(EntryType.SUSPENDED)]);
     if (this.#member === null) this.#suspendNumber = -1;
