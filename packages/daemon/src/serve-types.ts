@@ -45,8 +45,6 @@ export const ClusterStatus = z.object({
   staleCount: Count,
   /** Regions that could not be recovered. */
   givenUpCount: Count,
-  /** Regions that this node's kernel may be writing, or wrote a moment ago. */
-  heldCount: Count,
   /** Whether this node is the one that writes the image at the moment. */
   keepsImage: z.boolean(),
   /** Messages that the group has not taken yet. */

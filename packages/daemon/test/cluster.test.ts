@@ -262,11 +262,18 @@ describe.each(KINDS)('%s on two nodes', (kind, of, text) => {
     await recover(one, of);
     for (let region = 0; region < REGIONS; region++)
       await expectOk(one, of, RequestType.CLEAR_REGION, region);
+    // What the others have not heard of is not believed afterwards.
+    await becomes(() => inSync(other, of), REGIONS);
     nodes.network.killEngine(1);
     await becomes(async () => clusterOf(one, of).nodeId, null);
     expect(JSON.stringify(one.lines)).toMatch(/out of the log's group/);
+    const unanswered = one.send(of, RequestType.IN_SYNC, u64s([3]));
+    expect(await one.settled(unanswered)).toBeNull();
     nodes.network.restartNode(1);
     await becomes(async () => clusterOf(one, of).phase, 'active');
+    // EAGAIN: asked again at once, not after 15 s.
+    expect(errnoOf(await replyTo(one, unanswered))).toBe(11);
+    expect(await number(one, of, RequestType.IN_SYNC, 3)).toBe(1);
     await write(one, of, 8);
     await becomes(() => isClean(other, of, 8), 0);
   });

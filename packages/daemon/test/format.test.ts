@@ -48,7 +48,6 @@ describe('formatStatus', () => {
       needReload: [1, 3],
       staleCount: 5,
       givenUpCount: 6,
-      heldCount: 0,
       keepsImage: false,
       waitingMessages: 0,
       counters: {},

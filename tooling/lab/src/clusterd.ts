@@ -28,7 +28,6 @@ export interface ClusterLogStatus {
   readonly needReload: readonly number[];
   readonly staleCount: number;
   readonly givenUpCount: number;
-  readonly heldCount: number;
   readonly counters: Readonly<Record<string, number>>;
 }
 

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { ClusterEffects, type ClusteredLog, type JoinGroup, Replica } from '@dmlog/cluster';
-import type { Effects, LazyClearOptions, LogParameters } from '@dmlog/log';
+import { type Effects, type LazyClearOptions, type LogParameters, ReplyKind } from '@dmlog/log';
 import type { FrameView } from '@dmlog/protocol';
 import type { Logger } from '../logging.js';
 import type { ImageStore, LateReply, Legs, ServedCounters } from '../served.js';
@@ -9,6 +9,12 @@ import { Membership } from './membership.js';
 
 /** Positive errno of an I/O error, for the kernel. */
 const EIO = 5;
+
+/** Makes the kernel send a request again at once (dm-log-userspace-transfer.c, `dm_consult_userspace`). */
+const EAGAIN = 11;
+
+/** A mirror has a request or two under way. */
+const SILENT_MAX = 16;
 
 /** Nonces are u32; 0 is left out. */
 const NONCE_END = 2 ** 32;
@@ -56,6 +62,8 @@ export class ReplicaHost {
   #current: HostedLog | null = null;
   #membership: Membership | null = null;
   #sendingSoon = false;
+  /** Requests that were left unanswered, the last ones. */
+  readonly #silent: { readonly seq: number; readonly port: number }[] = [];
   #hasSuccessor = false;
   #marksUnknown = false;
   #closed = false;
@@ -138,13 +146,19 @@ export class ReplicaHost {
     if (this.#current === log) this.#current = [...this.#logs].at(-1) ?? null;
   }
 
+  /** The process ends, or something else serves the table. With the last one: for the group that is a daemon's death, as kernels go on with what they believe. */
+  release(log: HostedLog): void {
+    this.#logs.delete(log);
+    if (this.#logs.size === 0) this.#close();
+    else if (this.#current === log) this.#current = [...this.#logs].at(-1) ?? null;
+  }
+
   /** Leaves the group. A later RESUME joins it again. */
   yieldSeat(): void {
     this.#step((effects) => this.replica.abandon(effects));
   }
 
-  /** The process ends: for the group that is a daemon's death, as kernels go on with what they believe. */
-  close(): void {
+  #close(): void {
     this.#closed = true;
     this.#membership?.close();
     this.#membership = null;
@@ -161,6 +175,7 @@ export class ReplicaHost {
     reply.second = effects.second;
     reply.text = effects.text;
     reply.destroyed = effects.destroyed;
+    if (effects.reply === ReplyKind.SILENT && !this.replica.operational) this.#unanswered(view.seq, port);
     this.#perform(effects);
     this.#send();
   }
@@ -215,9 +230,18 @@ export class ReplicaHost {
     this.#look();
   }
 
+  /** There is no true answer at the moment: the kernel is asked to ask again when there is, instead of after 15 s. */
+  #unanswered(seq: number, port: number): void {
+    if (this.#silent.length >= SILENT_MAX) this.#silent.shift();
+    this.#silent.push({ seq, port });
+  }
+
   /** What follows from where the replica stands now. */
   #look(): void {
     const { replica } = this;
+    if (this.#silent.length > 0 && replica.operational) {
+      for (const { seq, port } of this.#silent.splice(0)) this.#parts.reply(seq, port, EAGAIN);
+    }
     if (replica.needsTick) this.#parts.onTickNeeded();
     if (this.wantsReload) this.#parts.onReloadNeeded(this);
     if (this.#isToYield) {

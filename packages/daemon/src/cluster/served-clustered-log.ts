@@ -81,7 +81,7 @@ export class ServedClusteredLog implements Served, HostedLog {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.host.close();
+    this.host.release(this);
     this.#closeDevice();
   }
 

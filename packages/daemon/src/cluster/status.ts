@@ -33,7 +33,6 @@ export function clusterStatusOf({ replica, waitingMessages }: ReplicaHost): Clus
     needReload: [...(state?.needReload ?? [])].sort((a, b) => a - b),
     staleCount: state?.stale.count ?? 0,
     givenUpCount: state?.givenUp.count ?? 0,
-    heldCount: replica.held.count,
     keepsImage: image?.keeper != null,
     waitingMessages,
     counters: { ...(member?.counters ?? {}) },
