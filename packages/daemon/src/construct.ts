@@ -4,12 +4,10 @@ import {
   type DirtyLog,
   DiskLog,
   imageBytes,
-  judgeHeader,
   type LazyClearOptions,
   type LogName,
   type LogParameters,
   parseConstructor,
-  readHeader,
 } from '@dmlog/log';
 import { DecodeCode, Errno, FrameView } from '@dmlog/protocol';
 import type { ClusterService } from './cluster/access.js';
@@ -17,27 +15,20 @@ import type { ClusteredLogs } from './cluster/clustered-logs.js';
 import { requireSize } from './device/log-device.js';
 import type { Constructor, Dispatcher } from './dispatcher.js';
 import type { Logger } from './logging.js';
-import type { ImageStore, Legs, Served } from './served.js';
+import {
+  blockBytesFor,
+  closeStore,
+  type OpenedStore,
+  RefusedError,
+  refuseForeignImage,
+} from './opened-store.js';
+import type { Served } from './served.js';
 import { ServedLog } from './served-log.js';
 import type { RuntimeState } from './state/runtime-state.js';
 import type { StateFile } from './state/state-file.js';
 
 /** CTR's answer may name a device from this version of the protocol on (dm-log-userspace.h). */
 const DEVICE_NAME_VERSION = 2;
-
-/** A device that was opened for a log, and what it is like. */
-export interface OpenedStore {
-  readonly store: ImageStore;
-  readonly legs: Legs;
-  /** What CTR returns for the kernel to open and hold, or null where the kernel could not (a file, in tests). */
-  readonly kernelName: string | null;
-  /** Whether a mirror holds the device in the kernel; null where that cannot be told. */
-  readonly held: boolean | null;
-  readonly sizeBytes: number;
-  readonly logicalBlockBytes: number;
-  /** Best unit of writes, at least the logical block. */
-  readonly blockBytes: number;
-}
 
 export interface ConstructInit {
   readonly dispatcher: Dispatcher;
@@ -59,15 +50,6 @@ export interface ConstructInit {
 
 /** Logs that are found again at the same time: as many as may use the thread pool without filling it. */
 const RESTORES_AT_ONCE = 16;
-
-/** A refusal with the errno the kernel gets. */
-class RefusedError extends Error {
-  readonly errno: number;
-  constructor(message: string, errno: number) {
-    super(message);
-    this.errno = errno;
-  }
-}
 
 /** Answers CTR: makes logs, and finds again the ones the kernel reconnects to. */
 export class LogConstructor implements Constructor {
@@ -359,7 +341,8 @@ export class LogConstructor implements Constructor {
       const needed = imageBytes(parameters.regionCount, opened.logicalBlockBytes);
       requireSize(device, opened.sizeBytes, needed, `${parameters.regionCount} regions need`);
       this.#refuseSharing(name, opened);
-      if (parameters.syncMode === 'default' || reconnected) await this.#sniff(parameters, opened);
+      if (parameters.syncMode === 'default' || reconnected)
+        await refuseForeignImage(parameters, opened, this.#init);
       return opened;
     } catch (error) {
       closeStore(opened);
@@ -388,22 +371,6 @@ export class LogConstructor implements Constructor {
     }
   }
 
-  /** Refuses an image of a format that we would have to destroy. A read error is RESUME's business: the log then starts out of sync. */
-  async #sniff(parameters: LogParameters, opened: OpenedStore): Promise<void> {
-    const head = this.#init.allocateImage(opened.logicalBlockBytes);
-    const error = await new Promise<Error | null>((resolve) => opened.store.readImage(head, resolve));
-    if (error !== null) return;
-    const verdict = judgeHeader(readHeader(head));
-    if (verdict.kind === 'refused')
-      throw new RefusedError(`${parameters.device}: ${verdict.reason}`, Errno.EINVAL);
-    if (verdict.kind === 'blank') {
-      this.#init.logger.info(
-        { device: parameters.device },
-        'no log image on the device yet: a new one will be made',
-      );
-    }
-  }
-
   #send(view: FrameView, port: number, frame: Uint8Array, errno: number, deviceName: string | null): void {
     let length: number;
     if (errno !== 0) length = view.replyError(-errno);
@@ -427,15 +394,4 @@ function keyOf({ uuid, luidLow, luidHigh }: LogName): string {
 function isSame(served: Served, told: LogParameters): boolean {
   const { targetSectors, argumentText } = served.parameters;
   return told.targetSectors === targetSectors && told.argumentText === argumentText;
-}
-
-/** Larger blocks suit the device better, but the last one must not reach past its end. */
-function blockBytesFor({ regionCount }: LogParameters, opened: OpenedStore): number {
-  const fits = imageBytes(regionCount, opened.blockBytes) <= opened.sizeBytes;
-  return fits ? opened.blockBytes : opened.logicalBlockBytes;
-}
-
-function closeStore(opened: OpenedStore | null): void {
-  opened?.store.close();
-  opened?.legs.close();
 }

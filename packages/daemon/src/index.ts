@@ -34,7 +34,6 @@ export {
   TRANSPORT_CHOICES,
   type TransportChoice,
 } from './config/schema.js';
-export type { OpenedStore } from './construct.js';
 export { CONTROL_TIMEOUT_MS, controlRequest } from './control/client.js';
 export { ControlError, type ControlErrorCode } from './control/errors.js';
 export { CLIENT_IDLE_MS, CLIENTS_MAX, LINE_BYTES_MAX, RESPONSE_BYTES_MAX } from './control/protocol.js';
@@ -71,6 +70,7 @@ export {
   type LogLevel,
 } from './logging.js';
 export { daemonMetrics, Metrics, type ReadSamples, type ReadValue, type Sample } from './metrics.js';
+export type { OpenedStore } from './opened-store.js';
 export { openRuntimeState, RESTORE_MS_MAX, type ServeParts, serve, TICK_MS } from './serve.js';
 export {
   ClusterStatus,

@@ -12,12 +12,13 @@ import { type ClusterAccess, type ClusterService, openCluster } from './cluster/
 import { ServedClusteredLog } from './cluster/served-clustered-log.js';
 import { clusterStatusOf } from './cluster/status.js';
 import type { DaemonConfig } from './config/schema.js';
-import { LogConstructor, type OpenedStore } from './construct.js';
+import { LogConstructor } from './construct.js';
 import { reason } from './device/errors.js';
 import { mirrorName } from './device/sysfs.js';
 import { Dispatcher } from './dispatcher.js';
 import { ExitCode } from './lifecycle/exit-codes.js';
 import type { Logger } from './logging.js';
+import type { OpenedStore } from './opened-store.js';
 import type { DaemonStatus, LogStatus, RunningDaemon } from './serve-types.js';
 import type { Served } from './served.js';
 import { askAgain } from './state/ask-again.js';

@@ -1,7 +1,7 @@
-import type { OpenedStore } from './construct.js';
 import { alignedBuffer } from './device/aligned.js';
 import { LegFlusher } from './device/legs.js';
 import { LogDevice } from './device/log-device.js';
+import type { OpenedStore } from './opened-store.js';
 import type { ImageStore, Legs } from './served.js';
 
 /** `LogDevice` says so of regular files, which have no device number. */

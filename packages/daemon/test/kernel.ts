@@ -3,7 +3,7 @@ import { imageBytes } from '@dmlog/log';
 import { decodeReply, encodeRequestInto, type FullReply, type Reply, RequestType } from '@dmlog/protocol';
 import pino from 'pino';
 import type { DaemonConfig } from '../src/config/schema.js';
-import type { OpenedStore } from '../src/construct.js';
+import type { OpenedStore } from '../src/opened-store.js';
 import { type ServeParts, serve } from '../src/serve.js';
 import type { RunningDaemon } from '../src/serve-types.js';
 

@@ -1,6 +1,6 @@
 import type { LogName, LogParameters } from '@dmlog/log';
-import type { OpenedStore } from '../construct.js';
 import { NameLookup } from '../name-lookup.js';
+import type { OpenedStore } from '../opened-store.js';
 import { type ClusterParts, ReplicaHost } from './replica-host.js';
 import { ServedClusteredLog } from './served-clustered-log.js';
 
