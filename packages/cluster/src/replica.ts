@@ -214,9 +214,12 @@ export class Replica {
    */
   mustWait(region: number): boolean {
     const { state } = this;
-    if (state === null || this.isInSync(region) || region === this.recovery.handedOut) return false;
-    // A kernel that must be reloaded before anybody recovers the region may write it on one leg; one that was reloaded may not begin to.
-    if (state.givenUp.get(region) && state.needReload.has(this.#nodeId)) return false;
+    if (state === null || region === this.recovery.handedOut) return false;
+    const inDoubt = state.stale.get(region) || state.givenUp.get(region);
+    if (this.isInSync(region) && !inDoubt) return false;
+    // A kernel that must be reloaded before anybody recovers the region goes on as before. One that was reloaded may not begin to write it: its opinion, in sync or
+    // on one leg only, would be wrong when the region becomes work.
+    if (inDoubt && state.needReload.has(this.#nodeId)) return false;
     this.recovery.wishFor(region);
     if (this.recovery.handedOut >= 0 || state.leased.get(region)) return true;
     const gives = this.#patience.impatience(state, this.#nodeId, region, this.#nowMs);

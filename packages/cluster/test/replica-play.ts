@@ -17,12 +17,10 @@ export const seen = {
   writes: 0,
   recoveries: 0,
   crashes: 0,
+  powerCuts: 0,
   daemonDeaths: 0,
   reloads: 0,
-  staleRegions: 0,
   imageWrites: 0,
-  takeOvers: 0,
-  leases: 0,
   commitsThatWaited: 0,
 };
 
@@ -327,6 +325,10 @@ class Node {
   }
 }
 
+function isCleanOnImage({ image }: World, region: number): boolean {
+  return ((image[1024 + (region >> 3)] as number) & (1 << (region & 7))) !== 0;
+}
+
 /** Legs may differ only where somebody who survives, or the image, says so. */
 function checkDirty(world: World, nodes: readonly Node[]): void {
   let newest = 0;
@@ -341,8 +343,7 @@ function checkDirty(world: World, nodes: readonly Node[]): void {
   for (let region = 0; region < REGIONS; region++) {
     if (!world.legs.differ(region)) continue;
     const known = authorities.some(({ state }) => state?.clean.get(region) === false);
-    const onImage = ((world.image[1024 + (region >> 3)] as number) & (1 << (region & 7))) === 0;
-    if (known || (world.kind === 'disk' && onImage)) continue;
+    if (known || (world.kind === 'disk' && !isCleanOnImage(world, region))) continue;
     throw new Error(`region ${region} differs between the legs, and nobody knows`);
   }
 }
@@ -407,15 +408,31 @@ export function playCluster(seed: number, options: PlayOptions): void {
     },
     () => pick().reload(),
   ];
-  const crash = () => {
-    // One machine at a time, and never the last that knows: a core log has no other memory.
-    const node = pick();
-    const up = nodes.filter(({ daemon }) => daemon?.replica.operational === true);
-    if (up.length < 2 || !up.includes(node)) return;
+  const crash = (node: Node) => {
     seen.crashes++;
     node.crash();
     network.restartNode(node.nodeId);
     node.start();
+  };
+  /** One machine at a time, and never the last that knows: a core log has no other memory. */
+  const crashOne = () => {
+    const node = pick();
+    const up = nodes.filter(({ daemon }) => daemon?.replica.operational === true);
+    if (up.length > 1 && up.includes(node)) crash(node);
+  };
+  /** The power of the whole room: what the image says is all that is left. */
+  const crashAll = () => {
+    seen.powerCuts++;
+    for (const node of nodes) node.crash();
+    for (let region = 0; region < REGIONS; region++) {
+      if (legs.differ(region) && isCleanOnImage(world, region)) {
+        throw new Error(`region ${region} differs between the legs, and is clean on the image`);
+      }
+    }
+    for (const node of nodes) {
+      network.restartNode(node.nodeId);
+      node.start();
+    }
   };
   const steps = 2000 + below(3000);
   for (let step = 0; step < steps; step++) {
@@ -428,7 +445,8 @@ export function playCluster(seed: number, options: PlayOptions): void {
       }
     }
     if (options.faults && draw() < 0.002) (faults[below(faults.length)] as Job)();
-    if (options.faults && draw() < 0.0005) crash();
+    if (options.faults && draw() < 0.0005) crashOne();
+    if (options.faults && options.kind === 'disk' && draw() < 0.0002) crashAll();
     network.step();
     pick().act();
     checkDirty(world, nodes);

@@ -21,7 +21,15 @@ describe.each(['core', 'disk'] as const)('kernels on a replicated %s log', (kind
 
 it('the runs came to what they are about', () => {
   console.log(JSON.stringify(seen));
-  for (const what of ['writes', 'recoveries', 'crashes', 'daemonDeaths', 'reloads', 'imageWrites'] as const) {
+  for (const what of [
+    'writes',
+    'recoveries',
+    'crashes',
+    'powerCuts',
+    'daemonDeaths',
+    'reloads',
+    'imageWrites',
+  ] as const) {
     expect(seen[what], what).toBeGreaterThan(0);
   }
 });
