@@ -485,7 +485,9 @@ export class Member {
       if (this.#transfers.take(message.payload, snapshot)) this.counters.snapshotsSent++;
       return;
     }
-    if (this.#phase !== 'active' && this.#transfers.expect(nodeId, message.payload)) {
+    // With a state that it waits to take part with, a joiner needs no other: its READY is on its way, and who has it delivers no more snapshots.
+    if (this.#phase === 'active' || (this.#phase === 'joining' && this.#state !== null)) return;
+    if (this.#transfers.expect(nodeId, message.payload)) {
       this.#phase = 'joining';
       this.#state = null;
     }
