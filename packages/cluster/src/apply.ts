@@ -19,8 +19,11 @@ export function applyEntries(
 
 function applyEntry(state: ReplicatedState, nodeId: number, type: EntryType, words: Uint32Array): void {
   switch (type) {
-    case EntryType.READY:
-      return state.ready(state.meet(nodeId, bootIdText(words)));
+    case EntryType.READY: {
+      const bootId = bootIdText(words);
+      const stranger = state.nodes.get(nodeId)?.bootId !== bootId;
+      return state.ready(state.meet(nodeId, bootId), stranger);
+    }
     case EntryType.BROUGHT_MARKS: {
       const node = state.meet(nodeId, bootIdText(words), true);
       forRuns(words.subarray(BOOT_ID_WORDS), (region) => state.bringMark(node, region));

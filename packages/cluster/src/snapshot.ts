@@ -5,7 +5,7 @@
  * |---------------|-----------------------------------------------------------------------------------------------------|
  * | head, 64 byte | u32 "DMS1", u32 regions, u64 position, 2×u32 hash, u32 + u64 agreed ring, u64 search from, u32 nodes, u32 waiting, u32 writer, 8 bytes 0 |
  * | three bitmaps | in sync, stale, given up: u32 length, then the compact form of `@dmlog/bitmap`, which has its own checksum |
- * | per node      | u32 id, 16 bytes boot id, u8 presence, u8 returning, u8 needs a reload, u8 0, u32 leases, the leases, u32 length, its marks |
+ * | per node      | u32 id, 16 bytes boot id, u8 presence, u8 (1 returning, 2 stranger), u8 needs a reload, u8 0, u32 leases, the leases, u32 length, its marks |
  * | per waiting   | u32 node id, u32 nonce, 16 bytes boot id: joiners that still wait for a state                       |
  */
 import { RegionBitmap } from '@dmlog/bitmap';
@@ -50,7 +50,10 @@ export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
     writer.u32(node.nodeId);
     writer.words(bootIdWords(node.bootId));
     writer.u32(
-      node.presence | (Number(node.returning) << 8) | (Number(state.needReload.has(node.nodeId)) << 16),
+      node.presence |
+        (Number(node.returning) << 8) |
+        (Number(node.stranger) << 9) |
+        (Number(state.needReload.has(node.nodeId)) << 16),
     );
     writer.u32(node.leases.length);
     writer.words(node.leases);
@@ -98,6 +101,7 @@ function readNode(reader: Reader, state: ReplicatedState): void {
   const flags = reader.u32();
   node.presence = (flags & 0xff) as Presence;
   node.returning = (flags & 0x100) !== 0;
+  node.stranger = (flags & 0x200) !== 0;
   if ((flags & 0x10000) !== 0) state.needReload.add(node.nodeId);
   const leases = reader.u32();
   if (leases > LEASE_MAX) throw new Error(`the snapshot gives node ${node.nodeId} ${leases} leases`);

@@ -20,6 +20,8 @@ export interface NodeState {
   presence: Presence;
   /** It was taken for dead and brings marks along. */
   returning: boolean;
+  /** It takes part, and nothing was known of its kernel when it came. */
+  stranger: boolean;
   /** Regions that its kernel may be writing, or wrote a moment ago. */
   readonly marks: RegionBitmap;
   /** Regions that it alone may recover, in the order they were leased. */
@@ -228,15 +230,17 @@ export class ReplicatedState {
   }
 
   /** The node's daemon has the state. Until it says how its mirror stands, that counts as suspended. */
-  ready(node: NodeState): void {
+  ready(node: NodeState, stranger = false): void {
     node.presence = Presence.SUSPENDED;
     node.returning = false;
+    node.stranger = stranger;
     if (this.writer === 0) this.#electWriter();
   }
 
   /** The node's mirror is live with a table loaded since: its kernel believes nothing that it did not ask for. */
   resumed(node: NodeState): void {
     node.presence = Presence.LIVE;
+    node.stranger = false;
     this.#reloaded(node.nodeId);
   }
 
@@ -251,6 +255,8 @@ export class ReplicatedState {
   /** The node's daemon is back, or has lost its log: its kernel goes on with what it believed before. */
   reconnected(node: NodeState): void {
     node.presence = Presence.LIVE;
+    if (node.stranger) this.#distrustAll();
+    node.stranger = false;
     if (this.stale.count + this.givenUp.count > 0) this.needReload.add(node.nodeId);
   }
 
@@ -294,6 +300,7 @@ export class ReplicatedState {
       bootId,
       presence: Presence.ABSENT,
       returning,
+      stranger: false,
       marks: new RegionBitmap(this.regionCount, { searchZeros: false }),
       leases: [],
     };
@@ -396,6 +403,12 @@ export class ReplicatedState {
       this.#dropLease(region);
       this.givenUp.set(region);
     }
+  }
+
+  /** A kernel takes part of which nobody knows what it believes: it may take any region for in sync, and any for not. */
+  #distrustAll(): void {
+    for (let r = 0; r < this.regionCount; r++) this.#distrust(r);
+    this.#askForReloads();
   }
 
   /** Marks without an owner. What is not in sync is work anyway. */
