@@ -190,13 +190,16 @@ export class Member {
       this.#hellos.delete(nodeId);
       this.#evidence.drop(nodeId);
       this.#transfers.waiting.delete(nodeId);
-      if (this.#phase === 'active' && reason !== LeaveReason.NODEDOWN) this.#applyLeave(nodeId, reason);
+      const joins = this.#phase === 'joining';
+      // A process that left is a change like any other, in its place in the order; a node that is out of reach changes the ring.
+      if (reason !== LeaveReason.NODEDOWN && this.#takesChanges) this.#applyLeave(nodeId, reason);
+      else if (reason !== LeaveReason.NODEDOWN && joins) this.#transfers.keepLeave(nodeId, reason);
       else if (this.#gone.get(nodeId) !== LeaveReason.NODEDOWN) this.#gone.set(nodeId, reason);
     }
     if (left.length === 0) return;
     if (this.#phase === 'active') this.#offerSnapshots();
     // Whoever was to bring the state may be gone: those who have none introduce themselves again, and decide if nobody has.
-    else if (this.#phase !== 'out' && this.#ring !== NO_RING) this.#introduce();
+    else if (this.#phase !== 'out' && !this.#takesChanges && this.#ring !== NO_RING) this.#introduce();
   }
 
   ringChanged(ring: RingId, nodes: readonly number[], quorate: boolean): void {
@@ -381,10 +384,13 @@ export class Member {
       if (this.#state !== null) this.#early.push({ nodeId, message: copyOf(message) });
       return;
     }
-    const joined = this.#state;
-    if (this.#phase !== 'joining') return;
-    if (joined === null) this.#transfers.keep(nodeId, message);
-    else this.#apply(nodeId, message);
+    if (this.#takesChanges) this.#apply(nodeId, message);
+    else if (this.#phase === 'joining') this.#transfers.keep(nodeId, message);
+  }
+
+  /** Its state is the group's: it takes part, or only waits for the place where it does. */
+  get #takesChanges(): boolean {
+    return this.#phase === 'active' || (this.#phase === 'joining' && this.#state !== null);
   }
 
   #apply(nodeId: number, message: Message): void {
@@ -486,7 +492,7 @@ export class Member {
       return;
     }
     // With a state that it waits to take part with, a joiner needs no other: its READY is on its way, and who has it delivers no more snapshots.
-    if (this.#phase === 'active' || (this.#phase === 'joining' && this.#state !== null)) return;
+    if (this.#takesChanges) return;
     if (this.#transfers.expect(nodeId, message.payload)) {
       this.#phase = 'joining';
       this.#state = null;
@@ -507,7 +513,10 @@ export class Member {
     }
     this.counters.snapshotsTaken++;
     this.#state = arrived.state;
-    for (const { nodeId: sender, message: kept } of arrived.kept) this.#apply(sender, kept);
+    for (const kept of arrived.kept) {
+      if ('message' in kept) this.#apply(kept.nodeId, kept.message);
+      else this.#applyLeave(kept.nodeId, kept.leftBecause);
+    }
     const ready = entry(EntryType.READY, bootIdWords(this.#init.bootId));
     const packs = packEntries([ready, ...this.#listener.presence(arrived.state)]);
     for (const pack of packs) this.#emit(MessageKind.ENTRIES, encodeEntries(pack));

@@ -12,11 +12,17 @@ import {
 import { decodeSnapshot, encodeSnapshot, type Snapshot, type Waiting } from './snapshot.js';
 import type { ReplicatedState } from './state.js';
 
+/** Something that was ordered: a message with changes, or that a member left and why. */
+export type Ordered = { readonly nodeId: number } & (
+  | { readonly message: Message }
+  | { readonly leftBecause: number }
+);
+
 /** A snapshot that has arrived whole, and what was ordered since it was taken. */
 export interface Arrived {
   readonly state: ReplicatedState;
   readonly agreedRing: RingId;
-  readonly kept: readonly { readonly nodeId: number; readonly message: Message }[];
+  readonly kept: readonly Ordered[];
 }
 
 /**
@@ -33,7 +39,7 @@ export class Transfers {
   #donor = 0;
   #attempt = 0;
   #pieces: Uint8Array[] = [];
-  #kept: { nodeId: number; message: Message }[] = [];
+  #kept: Ordered[] = [];
 
   constructor(nodeId: number, nonce: number, emit: (kind: MessageKind, payload: Uint8Array) => void) {
     this.#nodeId = nodeId;
@@ -91,6 +97,10 @@ export class Transfers {
   keep(nodeId: number, message: Message): void {
     if (this.#donor !== 0)
       this.#kept.push({ nodeId, message: { ...message, payload: message.payload.slice() } });
+  }
+
+  keepLeave(nodeId: number, leftBecause: number): void {
+    if (this.#donor !== 0) this.#kept.push({ nodeId, leftBecause });
   }
 
   /** Null while pieces are missing; a text if they make no snapshot. */

@@ -84,6 +84,18 @@ export function play(seed: number, chances = WILD_NETWORK): void {
       host.join();
     },
   ];
+  // A daemon dies and another takes its place; the kernel, and so the marks, live on.
+  faults.push(() => {
+    const node = nodes[below(nodes.length)] as number;
+    const dead = hosts.get(node) as MemberHost;
+    if (dead.group === null || network.nodeState(node) !== 'running') return;
+    for (const region of dead.writing) if (!dead.alone.has(region)) orphans.add(region);
+    tally(dead);
+    network.killMember(dead.group);
+    const host = new MemberHost(network, world, node, Number.parseInt(dead.bootId, 16), nonces++);
+    hosts.set(node, host);
+    host.join();
+  });
   const steps = 200 + below(400);
   for (let step = 0; step < steps; step++) {
     if (draw() < 0.1) (actions[below(actions.length)] as () => void)();

@@ -478,6 +478,7 @@ export function playCluster(seed: number, options: PlayOptions): void {
     expect(describeState(replica)).toBe(`in sync ${REGIONS}, need reload `);
   }
   expect(legs.values[0]).toEqual(legs.values[1]);
+  expect(new Set(nodes.map(({ daemon }) => daemon?.replica.state?.hash.high)).size).toBe(1);
 }
 
 /** What is expected in the end, and the rest where that is not so. */
