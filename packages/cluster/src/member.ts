@@ -181,7 +181,7 @@ export class Member {
   confchg(
     members: readonly GroupMember[],
     left: readonly LeftMember[],
-    _joined: readonly JoinedMember[],
+    joined: readonly JoinedMember[],
   ): void {
     this.#members = members;
     for (const { nodeId, reason } of left) {
@@ -196,10 +196,14 @@ export class Member {
       else if (reason !== LeaveReason.NODEDOWN && joins) this.#transfers.keepLeave(nodeId, reason);
       else if (this.#gone.get(nodeId) !== LeaveReason.NODEDOWN) this.#gone.set(nodeId, reason);
     }
-    if (left.length === 0) return;
-    if (this.#phase === 'active') this.#offerSnapshots();
-    // Whoever was to bring the state may be gone: those who have none introduce themselves again, and decide if nobody has.
-    else if (this.#phase !== 'out' && !this.#takesChanges && this.#ring !== NO_RING) this.#introduce();
+    if (this.#phase === 'active') {
+      if (left.length > 0) this.#offerSnapshots();
+      return;
+    }
+    if (this.#phase === 'out' || this.#ring === NO_RING || this.#takesChanges) return;
+    // Those who have no state introduce themselves again at every change, and begin to count there: so all of them, the newest too, know the same hellos in the
+    // same order. Only who waits for a snapshot need not know of joiners: somebody has a state.
+    if (left.length > 0 || (joined.length > 0 && !this.#transfers.isExpecting)) this.#introduce();
   }
 
   ringChanged(ring: RingId, nodes: readonly number[], quorate: boolean): void {

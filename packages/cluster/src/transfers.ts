@@ -94,6 +94,11 @@ export class Transfers {
     return true;
   }
 
+  /** A snapshot was announced, and has not arrived. */
+  get isExpecting(): boolean {
+    return this.#donor !== 0;
+  }
+
   keep(nodeId: number, message: Message): void {
     if (this.#donor !== 0)
       this.#kept.push({ nodeId, message: { ...message, payload: message.payload.slice() } });
