@@ -9,7 +9,7 @@ import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
-const PURE = ['packages/protocol/src', 'packages/bitmap/src', 'packages/log/src'];
+const PURE = ['packages/protocol/src', 'packages/bitmap/src', 'packages/log/src', 'packages/cluster/src'];
 const LINES_PER_FILE_MAX = 400;
 
 const PURE_BANS = [

@@ -26,6 +26,7 @@ import {
   decodePositions,
   encodeHello,
   encodePositions,
+  type Hello,
   type Message,
   MessageKind,
   NO_POSITIONS,
@@ -189,7 +190,7 @@ export class Member {
       if (reason === LeaveReason.NODEDOWN) this.#quorate = false;
       this.#hellos.delete(nodeId);
       this.#evidence.drop(nodeId);
-      this.#transfers.waiting.delete(nodeId);
+      this.#transfers.left(nodeId);
       const joins = this.#phase === 'joining';
       // A process that left is a change like any other, in its place in the order; a node that is out of reach changes the ring.
       if (reason !== LeaveReason.NODEDOWN && this.#takesChanges) this.#applyLeave(nodeId, reason);
@@ -294,20 +295,26 @@ export class Member {
       return;
     }
     this.#hellos.set(nodeId, { hello, nonce: message.nonce });
-    if (this.#phase !== 'active') return this.#decide();
+    if (nodeId !== this.self.nodeId) this.#noteWaiting(nodeId, message.nonce, hello);
+    this.#decide();
+  }
+
+  /** Somebody has come for a state. Those who join note that, too: they may be the donor when it is their turn. */
+  #noteWaiting(nodeId: number, nonce: number, hello: Hello): void {
+    if (this.#phase !== 'active' && this.#phase !== 'joining') return;
     const problem = geometryProblem(hello.geometry, this.#init.geometry);
     if (problem !== null) {
-      if (this.#isDonor()) this.#transfers.refuse(nodeId, message.nonce, problem);
+      if (this.#isDonor()) this.#transfers.refuse(nodeId, nonce, problem);
       return;
     }
-    const waiting = { nodeId, nonce: message.nonce, bootId: hello.bootId };
+    const waiting = { nodeId, nonce, bootId: hello.bootId };
     this.#transfers.waiting.set(nodeId, waiting);
     if (this.#isDonor()) this.#transfers.begin(waiting);
   }
 
   #decide(): void {
-    const open = this.#phase === 'introducing' || this.#phase === 'joining' || this.#phase === 'founding';
-    if (!open || !this.#quorate || !isComplete(this.#members, this.#ringNodes, this.#hellos)) return;
+    if (!this.#isUndecided || !this.#quorate) return;
+    if (!isComplete(this.#members, this.#ringNodes, this.#hellos)) return;
     const decision = decide(this.#hellos);
     if (decision === null) return;
     const problem = geometryProblem(this.#init.geometry, decision.geometry);
@@ -327,6 +334,12 @@ export class Member {
     if (this.#phase !== 'introducing') return;
     if (decision.chosen.has(this.self.nodeId)) this.#continue(decision.chosen);
     else this.#giveUpHistory();
+  }
+
+  /** Nobody is known to have a state that this member takes part with, or will. */
+  get #isUndecided(): boolean {
+    if (this.#phase === 'introducing' || this.#phase === 'founding') return true;
+    return this.#phase === 'joining' && this.#state === null && !this.#transfers.isExpecting;
   }
 
   /** This member's state is the group's: it goes on. */
@@ -420,6 +433,7 @@ export class Member {
           this.#phase = 'active';
           this.#agreedRing = this.#ring;
           this.#activated(true);
+          this.#offerSnapshots();
         }
       } else if (type === EntryType.MARK && !own && this.#vouchesFor(nodeId)) {
         this.#owesPosition = true;

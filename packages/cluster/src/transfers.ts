@@ -52,6 +52,11 @@ export class Transfers {
     this.#forget();
   }
 
+  left(nodeId: number): void {
+    this.waiting.delete(nodeId);
+    if (nodeId === this.#donor) this.#forget();
+  }
+
   // The donor's side
 
   begin({ nodeId, nonce }: Waiting): void {

@@ -493,6 +493,8 @@ function describeState({ state }: Replica): string {
 }
 
 function isDone(nodes: readonly Node[], legs: Legs): boolean {
+  const positions = new Set(nodes.map(({ daemon }) => daemon?.replica.state?.position));
+  if (positions.size > 1) return false;
   return (
     nodes.every(({ daemon }) => {
       const state = daemon?.replica.state;
