@@ -1,5 +1,6 @@
 import type { RegionBitmap } from '@dmlog/bitmap';
 import { applyEntries } from './apply.js';
+import { ChainHash } from './chain-hash.js';
 import { decide, enterRing, geometryProblem, type Introduced, isComplete, leaveState } from './decide.js';
 import {
   bootIdWords,
@@ -282,6 +283,7 @@ export class Member {
     const hello = {
       bootId,
       geometry,
+      audience: audienceOf(this.#members),
       state: identity,
       gone: state === null ? new Map<number, number>() : this.#gone,
     };
@@ -294,7 +296,8 @@ export class Member {
       this.counters.malformed++;
       return;
     }
-    this.#hellos.set(nodeId, { hello, nonce: message.nonce });
+    if (hello.audience === audienceOf(this.#members))
+      this.#hellos.set(nodeId, { hello, nonce: message.nonce });
     if (nodeId !== this.self.nodeId) this.#noteWaiting(nodeId, message.nonce, hello);
     this.#decide();
   }
@@ -554,6 +557,15 @@ export class Member {
   get #position(): number {
     return this.#phase === 'active' ? (this.#state?.position ?? 0) : 0;
   }
+}
+
+function audienceOf(members: readonly GroupMember[]): number {
+  const digest = new ChainHash();
+  for (const { nodeId, pid } of members) {
+    digest.mix(nodeId);
+    digest.mix(pid);
+  }
+  return digest.low;
 }
 
 function copyOf(message: Message): Message {

@@ -134,6 +134,8 @@ export interface Hello {
   /** 32 hexadecimal digits: the kernel's random boot_id without dashes. */
   readonly bootId: string;
   readonly geometry: Geometry;
+  /** Digest of the members that the sender introduces itself to, u32: with others, it may have come to a state since. */
+  readonly audience: number;
   /** Null: I have no state, and need one. */
   readonly state: StateIdentity | null;
   /** Nodes that I saw leave since the state was agreed on, and why (`LeaveReason`). */
@@ -149,7 +151,8 @@ export interface Hello {
  * |     20 |    4 | regions                                        |
  * |     24 |    8 | sectors per region                             |
  * |     32 |    8 | sectors of the target                          |
- * |     40 |    8 | 0                                              |
+ * |     40 |    4 | audience                                       |
+ * |     44 |    4 | 0                                              |
  * |     48 |   32 | agreed ring (u32, u64), position u64, hash 2×u32, 0 u32 |
  * |     80 |  5×n | node u32, reason u8                            |
  */
@@ -163,6 +166,7 @@ export function encodeHello(hello: Hello): Uint8Array {
   view.setUint32(20, hello.geometry.regionCount, true);
   setU64(view, 24, hello.geometry.regionSizeSectors);
   setU64(view, 32, hello.geometry.targetSectors);
+  view.setUint32(40, hello.audience, true);
   if (hello.state !== null) {
     view.setUint32(48, hello.state.agreedRing.nodeId, true);
     setU64(view, 52, hello.state.agreedRing.seq);
@@ -199,6 +203,7 @@ export function decodeHello(bytes: Uint8Array): Hello | null {
       regionSizeSectors: getU64(view, 24),
       targetSectors: getU64(view, 32),
     },
+    audience: view.getUint32(40, true),
     state:
       view.getUint8(16) === 0
         ? null

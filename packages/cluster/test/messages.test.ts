@@ -39,6 +39,7 @@ const header = {
 const hello: Hello = {
   bootId: '0123456789abcdef0123456789abcdef',
   geometry: { kind: 'disk', regionCount: 2 ** 32 - 1, regionSizeSectors: 1024, targetSectors: 2 ** 42 },
+  audience: 2 ** 32 - 5,
   state: { agreedRing: { nodeId: 1, seq: 24 }, position: 12, hashHigh: 5, hashLow: 6 },
   gone: new Map([
     [2, 3],
