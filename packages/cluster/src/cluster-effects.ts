@@ -6,8 +6,6 @@ export class ClusterEffects extends Effects {
   join = false;
   /** Leave the group. No more events of it are wanted. */
   leave = false;
-  /** Write the runs of `replica.keeper` to stable media, then call `written`. Never asked for while a write is under way. */
-  override write = false;
   /** Late replies with two numbers (GET_RESYNC_WORK). */
   readonly pairs: {
     readonly seq: number;

@@ -1,5 +1,5 @@
 import type { Entry } from './entries.js';
-import type { GroupMember, RingId } from './group/contract.js';
+import type { GroupMember } from './group/contract.js';
 import type { Geometry } from './messages.js';
 import type { ReplicatedState } from './state.js';
 
@@ -41,8 +41,6 @@ export interface MemberInit {
   readonly bootId: string;
   readonly geometry: Geometry;
   readonly listener: MemberListener;
-  /** A state from before, if there is one: of a daemon that was restarted. */
-  readonly resume?: { readonly state: ReplicatedState; readonly agreedRing: RingId };
 }
 
 /** Plain counters, never reset. */

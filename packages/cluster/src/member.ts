@@ -55,8 +55,8 @@ export class Member {
   readonly #listener: MemberListener;
   readonly #transfers: Transfers;
   #phase: MemberPhase = 'introducing';
-  #state: ReplicatedState | null;
-  #agreedRing: RingId;
+  #state: ReplicatedState | null = null;
+  #agreedRing: RingId = NO_RING;
   #ring: RingId = NO_RING;
   #ringNodes: readonly number[] = [];
   #quorate = false;
@@ -75,8 +75,6 @@ export class Member {
     this.self = init.self;
     this.#init = init;
     this.#listener = init.listener;
-    this.#state = init.resume?.state ?? null;
-    this.#agreedRing = init.resume?.agreedRing ?? NO_RING;
     this.#outgoing = new Outgoing(init.nonce, this.counters);
     this.#transfers = new Transfers(init.self.nodeId, init.nonce, (kind, payload) =>
       this.#emit(kind, payload),
@@ -125,11 +123,6 @@ export class Member {
    */
   get committed(): number {
     return this.#evidence.committed(this.#members.length <= 1, this.#init.geometry.kind === 'disk');
-  }
-
-  /** Number of the last change that was submitted. */
-  get lastNumber(): number {
-    return this.#outgoing.lastNumber;
   }
 
   /** Puts changes in order; returns the number of the last one. They are kept until they were applied, over any change of the ring. */
