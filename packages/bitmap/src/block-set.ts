@@ -34,6 +34,20 @@ export class BlockSet {
     return this.bits.clear(block);
   }
 
+  /** Writes the set as (offset, length) pairs in bytes into `runs`, neighbouring blocks as one; returns the number of pairs. */
+  byteRuns(blockBytes: number, runs: number[]): number {
+    let count = 0;
+    for (let block = this.next(0); block >= 0; ) {
+      let end = block + 1;
+      while (end < this.blockCount && this.has(end)) end++;
+      runs[2 * count] = block * blockBytes;
+      runs[2 * count + 1] = (end - block) * blockBytes;
+      count++;
+      block = this.next(end);
+    }
+    return count;
+  }
+
   has(block: number): boolean {
     this.check(block);
     return this.bits.get(block);

@@ -1,4 +1,5 @@
 import {
+  asksOfRegions,
   type DirtyLog,
   type Effects,
   type LogMemory,
@@ -6,6 +7,7 @@ import {
   type LogState,
   type LogSummary,
   ReplyKind,
+  startsWork,
 } from '@dmlog/log';
 import { Errno, type FrameView, RequestType } from '@dmlog/protocol';
 import type { ClusterEffects } from './cluster-effects.js';
@@ -102,18 +104,9 @@ export class ClusteredLog implements DirtyLog {
 
   #missedResume(view: FrameView): boolean {
     if (this.#state === 'destroyed') return true;
-    const { type } = view;
-    const ofRegions =
-      (type >= RequestType.IS_CLEAN && type <= RequestType.SET_REGION_SYNC) ||
-      type === RequestType.IS_REMOTE_RECOVERING;
-    if (this.#state === 'constructed') return ofRegions;
-    if (this.#state !== 'suspended') return false;
+    if (this.#state === 'constructed') return asksOfRegions(view.type);
     // The last CLEAR and FLUSH of a suspended mirror come after POSTSUSPEND; new work does not.
-    return (
-      type === RequestType.GET_RESYNC_WORK ||
-      type === RequestType.MARK_REGION ||
-      (type === RequestType.FLUSH && view.regionCount > 0)
-    );
+    return this.#state === 'suspended' && startsWork(view);
   }
 
   /** Null if one of the payload's regions is out of range. */

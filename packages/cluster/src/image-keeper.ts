@@ -1,5 +1,12 @@
 import { BlockSet, type RegionBitmap } from '@dmlog/bitmap';
-import { adoptHeader, BITMAP_OFFSET, collectDifferences, imageBytes } from '@dmlog/log';
+import {
+  adoptHeader,
+  blockOfRegion,
+  collectDifferences,
+  imageBytes,
+  isCleanIn,
+  stageBlock,
+} from '@dmlog/log';
 
 /** Blocks of clears in one write: marks that arrive meanwhile wait for it. */
 const CLEAR_BLOCKS_PER_WRITE_MAX = 256;
@@ -67,11 +74,11 @@ export class ImageKeeper {
   }
 
   dirtied(region: number): void {
-    if (this.#shadowBit(region)) this.#must.add(this.#blockOf(region));
+    if (isCleanIn(this.image, region)) this.#must.add(blockOfRegion(region, this.blockBytes));
   }
 
   cleaned(region: number): void {
-    if (!this.#shadowBit(region)) this.#may.add(this.#blockOf(region));
+    if (!isCleanIn(this.image, region)) this.#may.add(blockOfRegion(region, this.blockBytes));
   }
 
   /** Moves the positions on where nothing stands in their way. Call after the state has changed. */
@@ -99,7 +106,7 @@ export class ImageKeeper {
       }
       this.#positionOfWrite = position;
     }
-    this.#collectRuns();
+    this.runCount = this.#writing.byteRuns(this.blockBytes, this.runs);
     this.#underWay = true;
     return true;
   }
@@ -123,30 +130,7 @@ export class ImageKeeper {
   #stage(block: number): void {
     this.#must.remove(block);
     this.#may.remove(block);
-    const bits = this.#clean.bytes;
-    const from = Math.max(BITMAP_OFFSET, block * this.blockBytes);
-    const to = Math.min((block + 1) * this.blockBytes, BITMAP_OFFSET + bits.byteLength);
-    this.image.set(bits.subarray(from - BITMAP_OFFSET, to - BITMAP_OFFSET), from);
+    stageBlock(this.image, this.#clean.bytes, this.blockBytes, block);
     this.#writing.add(block);
-  }
-
-  #collectRuns(): void {
-    this.runCount = 0;
-    for (let block = this.#writing.next(0); block >= 0; ) {
-      let end = block + 1;
-      while (end < this.#writing.blockCount && this.#writing.has(end)) end++;
-      this.runs[2 * this.runCount] = block * this.blockBytes;
-      this.runs[2 * this.runCount + 1] = (end - block) * this.blockBytes;
-      this.runCount++;
-      block = this.#writing.next(end);
-    }
-  }
-
-  #blockOf(region: number): number {
-    return Math.floor((BITMAP_OFFSET + (region >>> 3)) / this.blockBytes);
-  }
-
-  #shadowBit(region: number): boolean {
-    return ((this.image[BITMAP_OFFSET + (region >>> 3)] as number) & (1 << (region & 7))) !== 0;
   }
 }

@@ -1,5 +1,6 @@
 import { RegionBitmap } from '@dmlog/bitmap';
 import type { LazyClearOptions, LogParameters } from '@dmlog/log';
+import { Errno } from '@dmlog/protocol';
 import { bringAlong } from './bring-along.js';
 import type { ClusterEffects } from './cluster-effects.js';
 import { Commits } from './commits.js';
@@ -13,11 +14,6 @@ import type { Geometry } from './messages.js';
 import { Patience } from './patience.js';
 import { Recovery } from './recovery.js';
 import { Presence, type ReplicatedState } from './state.js';
-
-/** `-EIO`, asm-generic/errno.h. */
-const EIO = 5;
-/** `-EINVAL`. */
-const EINVAL = 22;
 
 /** POSTSUSPEND waits this long for the legs' flush, then goes on with the regions dirty: below the kernel's 15 s (DM_ULOG_RETRY). */
 const SUSPEND_FLUSH_MS_MAX = 5000;
@@ -161,7 +157,7 @@ export class Replica {
 
   /** FLUSH, and MARK without quorum: answered when all marks so far are safe. */
   flush(seq: number, port: number, effects: ClusterEffects): void {
-    if (this.image?.refused === true) return effects.fail(EIO);
+    if (this.image?.refused === true) return effects.fail(Errno.EIO);
     this.#settle(effects);
     if (!this.#commits.isEmpty) {
       if (this.#commits.wait(seq, port)) effects.later();
@@ -275,10 +271,10 @@ export class Replica {
 
   /** No table of this log is left on this node. */
   abandon(effects: ClusterEffects): void {
-    this.#answerAll(this.#suspended, EIO, effects);
-    this.#answerAll(this.#resumed, EIO, effects);
-    this.#answerAll(this.#stalled, EIO, effects);
-    this.#commits.drop((seq, port) => effects.late.push(seq, port, EIO));
+    this.#answerAll(this.#suspended, Errno.EIO, effects);
+    this.#answerAll(this.#resumed, Errno.EIO, effects);
+    this.#answerAll(this.#stalled, Errno.EIO, effects);
+    this.#commits.drop((seq, port) => effects.late.push(seq, port, Errno.EIO));
     this.#mirror = 'suspended';
     this.#leave(effects);
   }
@@ -438,7 +434,7 @@ export class Replica {
     const { state } = this;
     if (member === null || state === null || !member.operational) return;
     const { failed } = member.disk;
-    if (failed > 0) this.#commits.fail(failed, (seq, port) => effects.late.push(seq, port, EIO));
+    if (failed > 0) this.#commits.fail(failed, (seq, port) => effects.late.push(seq, port, Errno.EIO));
     this.#commits.settle(state, this.#nodeId, member.committed, (seq, port) =>
       effects.late.push(seq, port, 0),
     );
@@ -458,7 +454,7 @@ export class Replica {
   #endResume(state: ReplicatedState, member: Member, effects: ClusterEffects): void {
     const here = state.nodes.get(this.#nodeId);
     if (this.#mirror !== 'resuming' || here?.presence !== Presence.LIVE || !this.#commits.isEmpty) return;
-    const errno = this.image?.deviceStatus === 'D' ? EIO : 0;
+    const errno = this.image?.deviceStatus === 'D' ? Errno.EIO : 0;
     if (errno === 0 && this.image !== null && member.writer === this.#nodeId && member.disk.marks === 0)
       return;
     this.#mirror = 'live';
@@ -537,7 +533,7 @@ export class Replica {
     const effects = this.#effects as ClusterEffects;
     this.#refusal = reason;
     effects.warning = `this node cannot take part in the log: ${reason}`;
-    this.#answerAll(this.#resumed, EINVAL, effects);
+    this.#answerAll(this.#resumed, Errno.EINVAL, effects);
     this.#mirror = 'suspended';
     this.#leave(effects);
   }

@@ -3,7 +3,16 @@ import { Errno, type FrameView } from '@dmlog/protocol';
 import { CORE_SECTIONS, CoreLog } from './core-log.js';
 import type { LogState, LogSummary } from './dirty-log.js';
 import { type Effects, ReplyKind, Waiters } from './effects.js';
-import { adoptBits, adoptHeader, BITMAP_OFFSET, collectDifferences, imageBytes } from './image.js';
+import {
+  adoptBits,
+  adoptHeader,
+  BITMAP_OFFSET,
+  blockOfRegion,
+  collectDifferences,
+  imageBytes,
+  isCleanIn,
+  stageBlock,
+} from './image.js';
 import { LazyClears } from './lazy-clears.js';
 import type { KeptState, MemoryHome, Section } from './log-memory.js';
 import type { LogParameters } from './parameters.js';
@@ -451,11 +460,11 @@ export class DiskLog extends CoreLog {
   }
 
   #blockOf(region: number): number {
-    return Math.floor((BITMAP_OFFSET + (region >>> 3)) / this.blockBytes);
+    return blockOfRegion(region, this.blockBytes);
   }
 
   #shadowClean(region: number): boolean {
-    return ((this.image[BITMAP_OFFSET + (region >>> 3)] as number) & (1 << (region & 7))) !== 0;
+    return isCleanIn(this.image, region);
   }
 
   // Writes
@@ -500,28 +509,18 @@ export class DiskLog extends CoreLog {
     this.#submit(effects);
   }
 
-  /** Copies a block's bits from `clean` into the shadow. The rest of the block stays as it was read from the device. */
+  /** Copies a block's bits from `clean` into the shadow. */
   #stage(block: number): void {
     // A block of clears may hold marks too: they are written with it, and flushes that cover them wait for this write.
     if (this.#must.remove(block)) this.#writingMarks = true;
     this.#unsure.set(block);
-    const from = Math.max(BITMAP_OFFSET, block * this.blockBytes);
-    const to = Math.min((block + 1) * this.blockBytes, BITMAP_OFFSET + this.clean.bytes.byteLength);
-    this.image.set(this.clean.bytes.subarray(from - BITMAP_OFFSET, to - BITMAP_OFFSET), from);
+    stageBlock(this.image, this.clean.bytes, this.blockBytes, block);
     this.#writing.add(block);
     this.#may.remove(block);
   }
 
   #submit(effects: Effects): void {
-    this.runCount = 0;
-    for (let block = this.#writing.next(0); block >= 0; ) {
-      let end = block + 1;
-      while (end < this.#writing.blockCount && this.#writing.has(end)) end++;
-      this.runs[2 * this.runCount] = block * this.blockBytes;
-      this.runs[2 * this.runCount + 1] = (end - block) * this.blockBytes;
-      this.runCount++;
-      block = this.#writing.next(end);
-    }
+    this.runCount = this.#writing.byteRuns(this.blockBytes, this.runs);
     this.#writeUnderWay = true;
     effects.write = true;
   }

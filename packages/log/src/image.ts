@@ -139,3 +139,20 @@ function differs(image: Uint8Array, wanted: Uint8Array, from: number, to: number
   for (let i = from; i < to; i++) if (image[i] !== wanted[i - BITMAP_OFFSET]) return true;
   return false;
 }
+
+/** The block that holds a region's bit. */
+export function blockOfRegion(region: number, blockBytes: number): number {
+  return Math.floor((BITMAP_OFFSET + (region >>> 3)) / blockBytes);
+}
+
+/** Whether the image calls the region clean. */
+export function isCleanIn(image: Uint8Array, region: number): boolean {
+  return ((image[BITMAP_OFFSET + (region >>> 3)] as number) & (1 << (region & 7))) !== 0;
+}
+
+/** Copies one block's part of `bits` into the image. The rest of the block stays as it was read from the device. */
+export function stageBlock(image: Uint8Array, bits: Uint8Array, blockBytes: number, block: number): void {
+  const from = Math.max(BITMAP_OFFSET, block * blockBytes);
+  const to = Math.min((block + 1) * blockBytes, BITMAP_OFFSET + bits.byteLength);
+  image.set(bits.subarray(from - BITMAP_OFFSET, to - BITMAP_OFFSET), from);
+}

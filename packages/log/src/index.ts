@@ -30,11 +30,12 @@ export {
   RETRY_MS,
   SUSPEND_FLUSH_MS_MAX,
 } from './disk-log.js';
-export { Effects, LateReplies, ReplyKind, WAITING_MAX, Waiters } from './effects.js';
+export { Effects, LateReplies, ReplyKind, WAITING_MAX } from './effects.js';
 export {
   adoptBits,
   adoptHeader,
   BITMAP_OFFSET,
+  blockOfRegion,
   collectDifferences,
   HEADER_BYTES,
   IMAGE_MAGIC,
@@ -43,8 +44,10 @@ export {
   type ImageHeader,
   type ImageVerdict,
   imageBytes,
+  isCleanIn,
   judgeHeader,
   readHeader,
+  stageBlock,
   writeHeader,
 } from './image.js';
 export { LazyClears } from './lazy-clears.js';
@@ -70,4 +73,5 @@ export {
   type SyncMode,
 } from './parameters.js';
 export { LOGS_MAX, type LogName, LogRegistry } from './registry.js';
+export { asksOfRegions, startsWork } from './request-kinds.js';
 export { isWhole, SealedBitmap } from './sealed-bitmap.js';
