@@ -15,17 +15,6 @@ export const GEOMETRY: Geometry = {
   targetSectors: REGIONS * 8,
 };
 
-/** A small generator of numbers in [0, 1): mulberry32. */
-export function random(seed: number): () => number {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(a ^ (a >>> 15), a | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
 /** A kernel and its daemon on one node, as far as a member is concerned: marks regions, waits for the commit, writes, unmarks. */
 export class MemberHost {
   readonly nodeId: number;

@@ -1,6 +1,7 @@
 import { expect } from 'vitest';
 import { SimulatedNetwork, TAME_NETWORK, WILD_NETWORK } from '../src/group/simulated.js';
-import { MemberHost, REGIONS, random } from './member-host.js';
+import { randomFrom } from './group-random.js';
+import { MemberHost, REGIONS } from './member-host.js';
 
 /** Situations that the runs came to: a property that is never put to the test proves nothing. */
 export const reached = {
@@ -14,7 +15,7 @@ export const reached = {
 };
 
 export function play(seed: number, chances = WILD_NETWORK): void {
-  const draw = random(seed);
+  const draw = randomFrom(seed);
   const below = (n: number) => Math.floor(draw() * n);
   const nodes = below(3) === 0 ? [1, 2] : [1, 2, 3];
   const network = new SimulatedNetwork({ nodes, random: draw, chances });

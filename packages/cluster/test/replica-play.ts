@@ -5,8 +5,8 @@ import { ClusterEffects } from '../src/cluster-effects.js';
 import { ClusteredLog } from '../src/clustered-log.js';
 import { type SimulatedMember, SimulatedNetwork, WILD_NETWORK } from '../src/group/simulated.js';
 import { Replica } from '../src/replica.js';
+import { randomFrom } from './group-random.js';
 import { type Ask, KernelModel, Legs, Wire } from './kernel-model.js';
-import { random } from './member-host.js';
 
 const REGIONS = 24;
 const REGION_SECTORS = 8;
@@ -372,7 +372,7 @@ export interface PlayOptions {
 }
 
 export function playCluster(seed: number, options: PlayOptions): void {
-  const draw = random(seed);
+  const draw = randomFrom(seed);
   const below = (n: number) => Math.floor(draw() * n);
   const ids = below(4) === 0 ? [1] : below(2) === 0 ? [1, 2] : [1, 2, 3];
   const network = new SimulatedNetwork({ nodes: ids, random: draw, chances: WILD_NETWORK });

@@ -1,6 +1,7 @@
 import { expect } from 'vitest';
 import { SimulatedNetwork, TAME_NETWORK } from '../src/group/simulated.js';
-import { MemberHost, random } from './member-host.js';
+import { randomFrom } from './group-random.js';
+import { MemberHost } from './member-host.js';
 
 /**
  * Stories of several nodes, one line for each thing that happens. Everything settles before the next line.
@@ -17,7 +18,7 @@ import { MemberHost, random } from './member-host.js';
  *     writing 1: 5 6         what node 1's kernel is allowed to write
  */
 export function tell(story: string): void {
-  const network = new SimulatedNetwork({ nodes: [1, 2, 3], random: random(1), chances: TAME_NETWORK });
+  const network = new SimulatedNetwork({ nodes: [1, 2, 3], random: randomFrom(1), chances: TAME_NETWORK });
   const world = { foundings: 0 };
   const hosts = new Map<number, MemberHost>();
   let incarnations = 0;

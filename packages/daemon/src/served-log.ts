@@ -1,8 +1,8 @@
 import { type DirtyLog, DiskLog, Effects, type LogName, type LogParameters } from '@dmlog/log';
-import { type FrameView, RequestType } from '@dmlog/protocol';
+import { Errno, type FrameView, RequestType } from '@dmlog/protocol';
 import type { Logger } from './logging.js';
 import { NameLookup } from './name-lookup.js';
-import type { ImageStore, LateReply, Legs, Served, ServedCounters } from './served.js';
+import { type ImageStore, type LateReply, type Legs, newServedCounters, type Served } from './served.js';
 
 /** What keeps a log's state for the process after this one. */
 export interface KeptLog {
@@ -10,23 +10,13 @@ export interface KeptLog {
   discard(): void;
 }
 
-/** Positive errno of an I/O error, for the kernel. */
-const EIO = 5;
-
 /**
  * One log with what it stands on. Performs the log's effects and reports their ends to it; everything else is the log's own business.
  */
 export class ServedLog implements Served {
   readonly name: LogName;
   readonly log: DirtyLog;
-  readonly counters: ServedCounters = {
-    requests: 0,
-    lateReplies: 0,
-    writes: 0,
-    bytesWritten: 0,
-    legFlushes: 0,
-    legFlushFailures: 0,
-  };
+  readonly counters = newServedCounters();
   readonly #disk: DiskLog | null;
   readonly #store: ImageStore | null;
   readonly #legs: Legs | null;
@@ -121,7 +111,7 @@ export class ServedLog implements Served {
           );
         }
         this.#effects.reset();
-        disk.imageRestored(error === null ? 0 : EIO, this.#effects);
+        disk.imageRestored(error === null ? 0 : Errno.EIO, this.#effects);
         this.#perform(this.#effects);
         resolve();
       });
@@ -170,7 +160,7 @@ export class ServedLog implements Served {
       this.#logger.warn({ uuid: this.name.uuid, device: this.device }, 'log device can be written again');
     }
     this.#effects.reset();
-    (this.#disk as DiskLog).written(error === null ? 0 : EIO, this.#effects);
+    (this.#disk as DiskLog).written(error === null ? 0 : Errno.EIO, this.#effects);
     this.#perform(this.#effects);
   }
 
@@ -213,7 +203,7 @@ export class ServedLog implements Served {
       );
     }
     this.#effects.reset();
-    const refused = disk.imageRead(error === null ? 0 : EIO, this.#effects);
+    const refused = disk.imageRead(error === null ? 0 : Errno.EIO, this.#effects);
     if (refused !== null) this.#logger.error(about, refused);
     else if (error === null) {
       this.#logger.info(

@@ -41,6 +41,10 @@ export interface ServedCounters {
   legFlushFailures: number;
 }
 
+export function newServedCounters(): ServedCounters {
+  return { requests: 0, lateReplies: 0, writes: 0, bytesWritten: 0, legFlushes: 0, legFlushFailures: 0 };
+}
+
 /** A log as the dispatcher sees it: what answers the requests of one table. */
 export interface Served {
   readonly name: LogName;

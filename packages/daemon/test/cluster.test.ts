@@ -295,6 +295,15 @@ function deviceMapper(attributes: () => string, exchange: () => Promise<void>) {
   return { calls, run };
 }
 
+/** What the kernel asks while the table of `before` is exchanged for that of `after`. */
+async function exchangeTables(node: Kernel, before: TestLog, after: TestLog): Promise<void> {
+  expect(await construct(node, after, CORE_TEXT)).toBe(0);
+  await expectOk(node, before, RequestType.PRESUSPEND);
+  await expectOk(node, before, RequestType.POSTSUSPEND);
+  await expectOk(node, after, RequestType.RESUME);
+  await expectOk(node, before, RequestType.DTR);
+}
+
 describe('a table that the group waits for', () => {
   it('is left alone while somebody else is at work on the mirror', async () => {
     const nodes = new ClusterNodes([1, 2, 3]);
@@ -323,13 +332,7 @@ describe('a table that the group waits for', () => {
     const next = { ...CORE, luid: { ...CORE.luid, low: 99 } };
     const dm = deviceMapper(
       () => 'L--w',
-      async () => {
-        expect(await construct(one, next, CORE_TEXT)).toBe(0);
-        await expectOk(one, CORE, RequestType.PRESUSPEND);
-        await expectOk(one, CORE, RequestType.POSTSUSPEND);
-        await expectOk(one, next, RequestType.RESUME);
-        await expectOk(one, CORE, RequestType.DTR);
-      },
+      () => exchangeTables(one, CORE, next),
     );
     const one = await nodes.start(1, { cluster: { reload: 'dmsetup' } }, dm.run);
     const [other] = [await nodes.start(2), await nodes.start(3)];
@@ -367,13 +370,7 @@ describe('a table whose marks nobody knows', () => {
     const next = { ...CORE, luid: { ...CORE.luid, low: 99 } };
     const dm = deviceMapper(
       () => 'L--w',
-      async () => {
-        expect(await construct(one, next, CORE_TEXT)).toBe(0);
-        await expectOk(one, CORE, RequestType.PRESUSPEND);
-        await expectOk(one, CORE, RequestType.POSTSUSPEND);
-        await expectOk(one, next, RequestType.RESUME);
-        await expectOk(one, CORE, RequestType.DTR);
-      },
+      () => exchangeTables(one, CORE, next),
     );
     const one = await nodes.start(1, { cluster: { reload: 'dmsetup' } }, dm.run);
     expect(await construct(one, CORE, CORE_TEXT, true)).toBe(0);

@@ -1,17 +1,11 @@
 import { randomInt } from 'node:crypto';
 import { ClusterEffects, type ClusteredLog, type JoinGroup, Replica } from '@dmlog/cluster';
 import { type Effects, type LazyClearOptions, type LogParameters, ReplyKind } from '@dmlog/log';
-import type { FrameView } from '@dmlog/protocol';
+import { Errno, type FrameView } from '@dmlog/protocol';
 import type { Logger } from '../logging.js';
 import type { ImageStore, LateReply, Legs, ServedCounters } from '../served.js';
 import { groupNameOf } from './group-name.js';
 import { Membership } from './membership.js';
-
-/** Positive errno of an I/O error, for the kernel. */
-const EIO = 5;
-
-/** Makes the kernel send a request again at once (dm-log-userspace-transfer.c, `dm_consult_userspace`). */
-const EAGAIN = 11;
 
 /** A mirror has a request or two under way. */
 const SILENT_MAX = 16;
@@ -240,7 +234,7 @@ export class ReplicaHost {
   #look(): void {
     const { replica } = this;
     if (this.#silent.length > 0 && replica.operational) {
-      for (const { seq, port } of this.#silent.splice(0)) this.#parts.reply(seq, port, EAGAIN);
+      for (const { seq, port } of this.#silent.splice(0)) this.#parts.reply(seq, port, Errno.EAGAIN);
     }
     if (replica.needsTick) this.#parts.onTickNeeded();
     if (this.wantsReload) this.#parts.onReloadNeeded(this);
@@ -329,7 +323,7 @@ export class ReplicaHost {
       this.#parts.logger.warn(about, 'log device can be written again');
     }
     this.#writeFailing = error !== null;
-    this.#step((effects) => this.replica.written(error === null ? 0 : EIO, effects));
+    this.#step((effects) => this.replica.written(error === null ? 0 : Errno.EIO, effects));
   }
 
   #readImage(): void {
@@ -351,7 +345,7 @@ export class ReplicaHost {
       );
     }
     this.#step((effects) =>
-      this.replica.imageRead(this.#image as Uint8Array, error === null ? 0 : EIO, effects),
+      this.replica.imageRead(this.#image as Uint8Array, error === null ? 0 : Errno.EIO, effects),
     );
   }
 

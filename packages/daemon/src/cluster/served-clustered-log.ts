@@ -2,7 +2,7 @@ import { ClusteredLog } from '@dmlog/cluster';
 import type { Effects, LogName, LogParameters } from '@dmlog/log';
 import { type FrameView, RequestType } from '@dmlog/protocol';
 import type { NameLookup } from '../name-lookup.js';
-import type { ImageStore, Legs, Served, ServedCounters } from '../served.js';
+import { type ImageStore, type Legs, newServedCounters, type Served } from '../served.js';
 import type { HostedLog, ReplicaHost } from './replica-host.js';
 
 /** A clustered log as one table of this node has it. The logs of two tables share a {@link ReplicaHost}. */
@@ -13,14 +13,7 @@ export class ServedClusteredLog implements Served, HostedLog {
   readonly host: ReplicaHost;
   readonly store: ImageStore | null;
   readonly legs: Legs | null;
-  readonly counters: ServedCounters = {
-    requests: 0,
-    lateReplies: 0,
-    writes: 0,
-    bytesWritten: 0,
-    legFlushes: 0,
-    legFlushFailures: 0,
-  };
+  readonly counters = newServedCounters();
   readonly #lookup: NameLookup;
   readonly #onDiscard: () => void;
   /** The kernel used the log before this process knew it, and has not been suspended since. */

@@ -1,7 +1,4 @@
-import { ACK_BYTES, encodeAckInto } from '@dmlog/protocol';
-
-/** EAGAIN, asm-generic/errno-base.h: makes the kernel send the request again at once (dm-log-userspace-transfer.c, `dm_consult_userspace`). */
-const EAGAIN = 11;
+import { ACK_BYTES, Errno, encodeAckInto } from '@dmlog/protocol';
 
 /** The kernel itself. */
 const KERNEL_PORT = 0;
@@ -22,7 +19,7 @@ export const SEQS_AFTER = 1024;
 export function askAgain(lastSeq: number, send: (bytes: Uint8Array, port: number) => void): void {
   const ack = new Uint8Array(ACK_BYTES);
   for (let distance = -SEQS_BEFORE; distance <= SEQS_AFTER; distance++) {
-    encodeAckInto(ack, 0, (lastSeq + distance) >>> 0, EAGAIN);
+    encodeAckInto(ack, 0, (lastSeq + distance) >>> 0, Errno.EAGAIN);
     send(ack, KERNEL_PORT);
   }
 }
