@@ -77,6 +77,8 @@ function applyOfMember(state: ReplicatedState, node: NodeState, type: EntryType,
       return state.resumed(node);
     case EntryType.SUSPENDED:
       return state.suspended(node);
+    case EntryType.HANDOVER:
+      return state.handOver(node);
     case EntryType.RECONNECTED:
       if (words[0] === 1) state.markAll(node);
       return state.reconnected(node);

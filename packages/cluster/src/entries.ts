@@ -36,6 +36,8 @@ export const EntryType = {
   BROUGHT_OTHERS: 14,
   /** Boot id, then runs: regions that its kernel may be recovering, or writes on one leg only. */
   BROUGHT_GIVEN_UP: 15,
+  /** The sender, who is the writer, writes no more: the participant with the lowest node id is the writer from here on. */
+  HANDOVER: 16,
 } as const;
 export type EntryType = (typeof EntryType)[keyof typeof EntryType];
 
@@ -114,6 +116,7 @@ function isValid(type: number, words: Uint32Array, regionCount: number): boolean
     case EntryType.LEASE:
       return words.length === 2 && (words[1] as number) <= regionCount;
     case EntryType.RELEASE:
+    case EntryType.HANDOVER:
     case EntryType.RESUMED:
     case EntryType.SUSPENDED:
       return words.length === 0;

@@ -27,6 +27,8 @@ export class ImageWriter {
   /** The image is of a kind that must not be overwritten, or its device cannot be used. */
   refused = false;
   deviceStatus: 'A' | 'D' = 'A';
+  /** The image is about to be handed over: no write is begun. */
+  paused = false;
   readonly #init: ImageWriterInit;
   #reading: Reading = 'no';
   /** Memory that was read into; becomes the keeper's. */
@@ -54,6 +56,11 @@ export class ImageWriter {
 
   get needsTick(): boolean {
     return this.#retryAtMs > 0 || (this.keeper !== null && !this.keeper.idle);
+  }
+
+  /** The image is in order, and this member does nothing to it. */
+  get isQuiet(): boolean {
+    return this.keeper !== null && !this.#writeUnderWay && this.#reading === 'no';
   }
 
   // What the state says
@@ -127,7 +134,8 @@ export class ImageWriter {
       return { problem: 'the log device cannot be read' };
     }
     this.#image = image;
-    const found = this.#unknownDirty(image, member.state.clean);
+    // Who hands over knows of every mark that it has written.
+    const found = member.state.handedOver ? null : this.#unknownDirty(image, member.state.clean);
     if (found === null) return {};
     return { entries: runEntries(EntryType.FOUND_DIRTY, found) };
   }
@@ -213,7 +221,7 @@ export class ImageWriter {
   }
 
   #write(position: number, effects: ClusterEffects): void {
-    if (this.#retryAtMs > 0 || this.#writeUnderWay) return;
+    if (this.#retryAtMs > 0 || this.#writeUnderWay || this.paused) return;
     if (this.keeper?.begin(position, true) !== true) return;
     this.#writeUnderWay = true;
     effects.write = true;

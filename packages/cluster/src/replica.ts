@@ -69,6 +69,8 @@ export class Replica {
   #retryAtMs = 0;
   #suspendUntilMs = -1;
   #suspendNumber = 0;
+  /** Number of the HANDOVER on its way, 0 for none: until it was applied, in whatever ring, nothing is written. */
+  #handoverNumber = 0;
   /** Requests that wait for quorum and nothing else. */
   readonly #stalled: { seq: number; port: number }[] = [];
   /** The member is another one than the one that submitted what is pending. */
@@ -301,6 +303,7 @@ export class Replica {
         ),
       refused: (reason) => this.#refused(reason),
     };
+    this.#handoverNumber = 0;
     this.#member = new Member({ self, nonce, bootId, geometry: this.geometry, listener });
   }
 
@@ -409,8 +412,18 @@ export class Replica {
     step(member);
     this.#effects = null;
     if (this.#member !== member) return;
+    this.#handOver(member);
     this.image?.step(member, effects);
     this.#settle(effects);
+  }
+
+  /** The writer's office goes to the participant with the lowest node id (design rule 17), between two writes. */
+  #handOver(member: Member): void {
+    const isToGo =
+      member.operational && member.writer === member.self.nodeId && (member.state?.heir ?? 0) !== 0;
+    if (this.image !== null) this.image.paused = isToGo || this.#handoverNumber !== 0;
+    if (!isToGo || this.#handoverNumber !== 0 || this.image?.isQuiet === false) return;
+    this.#handoverNumber = this.#submit([entry(EntryType.HANDOVER)]);
   }
 
   /** Puts entries in order; what was recovered goes along, before them. */
@@ -518,6 +531,7 @@ export class Replica {
     this.#adoptMarks(state);
     this.recovery.applied(state, this.#nodeId, number, effects);
     this.image?.applied(number);
+    if (number === this.#handoverNumber) this.#handoverNumber = 0;
     if (number !== 0 && number === this.#suspendNumber) this.#suspendNumber = -1;
   }
 

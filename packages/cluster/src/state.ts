@@ -76,8 +76,10 @@ export class ReplicatedState {
   readonly hash = new ChainHash();
   /** Where the search for work goes on. */
   searchFrom = 0;
-  /** The participant that keeps the disk image and brings joiners the state; 0 while there is none. It stays that until it goes: an image never has two. */
+  /** The participant that keeps the disk image and brings joiners the state; 0 while there is none. It stays that until it goes or hands over: an image never has two. */
   writer = 0;
+  /** The writer has its office from one that said it writes no more: the state knows all that is on the image. Not part of a snapshot: it matters to the writer alone. */
+  handedOver = false;
   watcher: StateWatcher = NOBODY;
 
   /** A state in which nothing is in sync. */
@@ -288,6 +290,19 @@ export class ReplicatedState {
     if (this.inSync.get(region) && !this.isMarked(region)) this.#distrust(region);
   }
 
+  /** The participant that the writer is to hand over to: the one with the lowest node id (design rule 17); 0 if that is the writer itself. */
+  get heir(): number {
+    const lowest = this.#lowestParticipant();
+    return this.writer === 0 || lowest === this.writer ? 0 : lowest;
+  }
+
+  /** The writer writes no more. */
+  handOver(node: NodeState): void {
+    if (node.nodeId !== this.writer) return;
+    this.#electWriter();
+    this.handedOver = true;
+  }
+
   // Nodes
 
   /** The node takes part: known already, or new. Another boot id means that the kernel we knew is dead. */
@@ -373,12 +388,17 @@ export class ReplicatedState {
     }
   }
 
-  /** The participant with the lowest node id. */
   #electWriter(): void {
-    this.writer = 0;
+    this.writer = this.#lowestParticipant();
+    this.handedOver = false;
+  }
+
+  #lowestParticipant(): number {
+    let lowest = 0;
     for (const { nodeId, presence } of this.nodes.values()) {
-      if (presence !== Presence.ABSENT && (this.writer === 0 || nodeId < this.writer)) this.writer = nodeId;
+      if (presence !== Presence.ABSENT && (lowest === 0 || nodeId < lowest)) lowest = nodeId;
     }
+    return lowest;
   }
 
   #markOne(node: NodeState, region: number): void {

@@ -119,7 +119,7 @@ describe('stories of deaths', () => {
     `);
   });
 
-  it('the image has one writer, who stays until it goes', () => {
+  it('the image has one writer, who stays until it goes or hands over', () => {
     tell(`
       up 2 3
       writer 2

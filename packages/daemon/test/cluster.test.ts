@@ -218,6 +218,54 @@ describe.each(KINDS)('%s on two nodes', (kind, of, text) => {
     expect(clusterOf(other, of)).toMatchObject({ staleCount: 0, needReload: [] });
   });
 
+  it.each(['stays', 'leaves', 'dies'])(
+    'is clean only after the second of two writers, also when a lower node joins between, becomes the writer and %s',
+    async (fate) => {
+      const device = new MemoryDevice(REGIONS);
+      const nodes = new ClusterNodes([1, 2, 3], { '/dev/log': device });
+      const [low, first, second] = [await nodes.start(1), await nodes.start(2), await nodes.start(3)];
+      await resume(first, of, text);
+      await resume(second, of, text);
+      await recover(first, of);
+      for (let region = 0; region < REGIONS; region++)
+        await expectOk(first, of, RequestType.CLEAR_REGION, region);
+      for (let region = 0; region < REGIONS; region++) await becomes(() => isClean(second, of, region), 1);
+      const expectDirty = async (kernel: Kernel) => {
+        expect(await isClean(kernel, of, 3)).toBe(0);
+        if (kind === 'clustered-disk') expect(device.isClean(3)).toBe(false);
+      };
+      await write(first, of, 3);
+      await write(second, of, 3);
+      expect(clusterOf(second, of).writer).toBe(2);
+      await resume(low, of, text);
+      for (const kernel of [low, first, second]) await becomes(async () => clusterOf(kernel, of).writer, 1);
+      if (kind === 'clustered-disk') await becomes(async () => clusterOf(low, of).keepsImage, true);
+      await expectOk(first, of, RequestType.CLEAR_REGION, 3);
+      await becomes(async () => clusterOf(second, of).members.find(({ nodeId }) => nodeId === 2)?.marks, 0);
+      await expectDirty(second);
+      await expectDirty(low);
+      if (fate === 'dies') nodes.network.crashNode(1);
+      if (fate === 'leaves') {
+        await expectOk(low, of, RequestType.PRESUSPEND);
+        await expectOk(low, of, RequestType.POSTSUSPEND);
+        await expectOk(low, of, RequestType.DTR);
+      }
+      if (fate !== 'stays') {
+        for (const kernel of [first, second]) await becomes(async () => clusterOf(kernel, of).writer, 2);
+      }
+      await write(first, of, 9);
+      await expectDirty(second);
+      await expectOk(second, of, RequestType.CLEAR_REGION, 3);
+      await becomes(() => isClean(first, of, 3), 1);
+      if (kind === 'clustered-disk') {
+        await becomes(async () => device.isClean(3), true);
+        expect(device.isClean(9)).toBe(false);
+      }
+      // Nothing was found on the image that nobody could explain: no table has to be reloaded.
+      expect(clusterOf(first, of)).toMatchObject({ staleCount: 0, needReload: [] });
+    },
+  );
+
   it('exchanges its table for one of the same geometry', async () => {
     const { one, other } = await two();
     await recover(one, of);
