@@ -16,7 +16,7 @@ import { fileURLToPath } from 'node:url';
 
 const packageDirectory = dirname(dirname(fileURLToPath(import.meta.url)));
 const nativeDirectory = join(packageDirectory, 'native');
-const sources = ['dmlog_connector.c', 'dmlog_connector.h', 'serve.c'].map((name) =>
+const sources = ['dmlog_connector.c', 'dmlog_connector.h', 'process.c', 'serve.c'].map((name) =>
   join(nativeDirectory, name),
 );
 const addon = 'dmlog_connector.node';

@@ -92,6 +92,38 @@ failed:;
   return -1;
 }
 
+static int socket_option(int fd, int option) {
+  int value = -1;
+  socklen_t bytes = sizeof value;
+  return getsockopt(fd, SOL_SOCKET, option, &value, &bytes) == 0 ? value : -1;
+}
+
+/*
+ * Makes an open socket of another process, or of the one before this, ours: the same socket, with what waits in it. Joining again is joining once. Returns
+ * fd, or -1 with *call and errno set; the caller keeps the descriptor then.
+ */
+static int adopt_socket(int fd, int32_t group, int32_t receive_buffer, uint32_t *port, int32_t *real_buffer, const char **call) {
+  struct sockaddr_nl name = {.nl_family = AF_NETLINK};
+  socklen_t name_bytes = sizeof name;
+  *call = "adopt (no connector socket)";
+  errno = EPROTOTYPE;
+  if (socket_option(fd, SO_DOMAIN) != AF_NETLINK || socket_option(fd, SO_PROTOCOL) != NETLINK_CONNECTOR) return -1;
+  *call = "getsockname";
+  if (getsockname(fd, (struct sockaddr *)&name, &name_bytes) != 0) return -1;
+  *call = "adopt (a socket without a port)";
+  errno = EPROTOTYPE;
+  if (name.nl_pid == 0) return -1;
+  *call = "fcntl";
+  if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return -1;
+  *call = "setsockopt(NETLINK_ADD_MEMBERSHIP)";
+  if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0) return -1;
+  /* Best effort: the caller sees the real size. */
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &receive_buffer, sizeof receive_buffer);
+  *real_buffer = socket_option(fd, SO_RCVBUF);
+  *port = name.nl_pid;
+  return fd;
+}
+
 static void point_at_slots(connector *self) {
   for (int i = 0; i < BATCH_SLOTS_MAX; i++) {
     self->in_iov[i].iov_base = self->arena + (size_t)i * SLOT_BYTES;
@@ -106,7 +138,7 @@ static void point_at_slots(connector *self) {
   }
 }
 
-enum { OPEN_ARENA, OPEN_CONTROL, OPEN_GROUP, OPEN_BUFFER, OPEN_ACCEPT_USER, OPEN_POLL_NS, OPEN_BATCH, OPEN_FAULT, OPEN_ARGUMENTS };
+enum { OPEN_ARENA, OPEN_CONTROL, OPEN_GROUP, OPEN_BUFFER, OPEN_ACCEPT_USER, OPEN_POLL_NS, OPEN_BATCH, OPEN_FAULT, OPEN_ADOPT, OPEN_ARGUMENTS };
 
 #define REQUIRE(call)                                                                     \
   if ((call) != napi_ok) {                                                                \
@@ -133,15 +165,15 @@ static napi_value attach_to_javascript(connector *self, const napi_value *argv) 
   return handle;
 }
 
-/* open(arena, control, group, receiveBufferBytes, acceptUser, pollNs, onBatch, onFault) → handle. */
+/* open(arena, control, group, receiveBufferBytes, acceptUser, pollNs, onBatch, onFault, adopt?) → handle. `adopt`: an open socket. */
 static napi_value connector_open(napi_env env, napi_callback_info info) {
   size_t argc = OPEN_ARGUMENTS, arena_bytes, control_bytes;
   napi_value argv[OPEN_ARGUMENTS];
   void *arena, *control;
-  int32_t group, receive_buffer;
+  int32_t group, receive_buffer, adopted = -1;
   bool accept_user;
   double poll_ns;
-  napi_valuetype batch_type, fault_type;
+  napi_valuetype batch_type, fault_type, adopt_type;
   uv_loop_t *loop;
   REQUIRE(napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
   REQUIRE(napi_get_arraybuffer_info(env, argv[OPEN_ARENA], &arena, &arena_bytes));
@@ -152,6 +184,8 @@ static napi_value connector_open(napi_env env, napi_callback_info info) {
   REQUIRE(napi_get_value_double(env, argv[OPEN_POLL_NS], &poll_ns));
   REQUIRE(napi_typeof(env, argv[OPEN_BATCH], &batch_type));
   REQUIRE(napi_typeof(env, argv[OPEN_FAULT], &fault_type));
+  REQUIRE(napi_typeof(env, argv[OPEN_ADOPT], &adopt_type));
+  if (adopt_type != napi_undefined) REQUIRE(napi_get_value_int32(env, argv[OPEN_ADOPT], &adopted));
   REQUIRE(napi_get_uv_event_loop(env, &loop));
   if (arena_bytes != SLOT_BYTES * BATCH_SLOTS_MAX || control_bytes != CONTROL_BYTES || batch_type != napi_function ||
       fault_type != napi_function || !(poll_ns >= 0)) {
@@ -162,7 +196,8 @@ static napi_value connector_open(napi_env env, napi_callback_info info) {
   const char *call;
   uint32_t port;
   int32_t real_buffer;
-  int fd = open_socket(group, receive_buffer, &port, &real_buffer, &call);
+  int fd = adopted < 0 ? open_socket(group, receive_buffer, &port, &real_buffer, &call)
+                       : adopt_socket(adopted, group, receive_buffer, &port, &real_buffer, &call);
   if (fd < 0) return throw_errno(env, call, errno);
 
   connector *self = calloc(1, sizeof *self);
@@ -189,7 +224,7 @@ static napi_value connector_open(napi_env env, napi_callback_info info) {
   self->open_handles = 2;
   return attach_to_javascript(self, argv); /* from here libuv owns the struct until both handles are closed */
 failed:
-  close(fd);
+  if (adopted < 0) close(fd);
   free(self);
   free(box);
   return throw_errno(env, "open", error_number);
@@ -209,8 +244,29 @@ static napi_value connector_start(napi_env env, napi_callback_info info) {
   napi_value argv[1];
   connector *self = get_connector(env, info, 1, argv);
   if (self == NULL) return throw_errno(env, "start", EBADF);
+  self->paused = false;
   int error_number = uv_poll_start(&self->poll, UV_READABLE, connector_watch_poll);
   return error_number == 0 ? NULL : throw_errno(env, "uv_poll_start", -error_number);
+}
+
+/* pause(handle): reads nothing more until the next start(). What arrives waits in the socket. */
+static napi_value connector_pause(napi_env env, napi_callback_info info) {
+  napi_value argv[1];
+  connector *self = get_connector(env, info, 1, argv);
+  if (self == NULL) return throw_errno(env, "pause", EBADF);
+  self->paused = true;
+  self->idle_active = false;
+  uv_idle_stop(&self->idle);
+  uv_poll_stop(&self->poll);
+  return NULL;
+}
+
+/* descriptor(handle) → the socket's descriptor, or -1. It stays the addon's. */
+static napi_value connector_descriptor(napi_env env, napi_callback_info info) {
+  napi_value argv[1], result;
+  connector *self = get_connector(env, info, 1, argv);
+  napi_create_int32(env, self == NULL ? -1 : self->fd, &result);
+  return result;
 }
 
 /* send(handle, bytes, port) → 0 or an errno. Counts; the caller reports. */
@@ -268,6 +324,7 @@ NAPI_MODULE_INIT() {
   } functions[] = {
       {"open", connector_open},   {"start", connector_start},         {"send", connector_send},
       {"close", connector_close}, {"availableCpus", available_cpus},
+      {"pause", connector_pause}, {"descriptor", connector_descriptor},
   };
   for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
     napi_value function;
@@ -276,5 +333,5 @@ NAPI_MODULE_INIT() {
       return NULL;
     }
   }
-  return exports;
+  return export_process(env, exports) ? exports : NULL;
 }

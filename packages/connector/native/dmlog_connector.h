@@ -8,6 +8,7 @@
 #define NAPI_VERSION 8
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/netlink.h>
 #include <node_api.h>
 #include <sched.h>
@@ -77,6 +78,7 @@ struct connector {
   bool close_requested; /* nothing may be delivered any more */
   bool idle_active;
   bool dead;
+  bool paused;          /* the socket is somebody else's to read for now */
   int window;           /* slots asked for by the next receive: 1 while requests come one by one */
   uint64_t poll_ns;
   uint64_t served_at;
@@ -97,6 +99,9 @@ struct connector {
 /* serve.c */
 void connector_watch_poll(uv_poll_t *handle, int status, int events); /* the poll handle's callback */
 void connector_search_after_send(connector *self);                    /* a deferred reply has left */
+
+/* process.c: adds its functions. */
+bool export_process(napi_env env, napi_value exports);
 
 /* dmlog_connector.c: closes now. The struct lives until libuv has called back for both handles. */
 void connector_finish_close(connector *self);

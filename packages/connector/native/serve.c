@@ -243,7 +243,7 @@ static bool serve_turn(connector *self, bool woken) {
         self->misses = 0;
       }
       adapt_window(self, count, waited);
-      if (!dispatch(self, count) || self->close_requested) return false;
+      if (!dispatch(self, count) || self->close_requested || self->paused) return false;
       now = mark = self->served_at = now_ns();
       searching = may_search(self, now);
       /* Look once more even when not searching: on one CPU the asker often runs as soon as it is answered. */
@@ -264,7 +264,7 @@ static bool serve_turn(connector *self, bool woken) {
       self->counters[COUNTER_OVERRUNS] += 1;
       self->window = BATCH_SLOTS_MAX;
       report_fault(self, FAULT_OVERRUN, ENOBUFS, 1);
-      if (self->close_requested) return false;
+      if (self->close_requested || self->paused) return false;
       now = now_ns();
     } else {
       die(self, -count);
@@ -276,7 +276,7 @@ static bool serve_turn(connector *self, bool woken) {
 
 static void serve(connector *self, bool woken) {
   napi_handle_scope scope; /* one for all calls of a turn: the budget bounds what piles up in it */
-  if (self->close_requested || self->dead || self->in_batch) return;
+  if (self->close_requested || self->dead || self->in_batch || self->paused) return;
   if (napi_open_handle_scope(self->env, &scope) != napi_ok) return;
   bool go_on = serve_turn(self, woken);
   napi_close_handle_scope(self->env, scope);

@@ -30,6 +30,7 @@ import {
   NO_REPLY,
   REPLY_LATER,
   SLOT_BYTES,
+  type SocketHandOver,
   type Transport,
   type TransportOptions,
   type TransportStats,
@@ -57,6 +58,7 @@ class BatchTransport implements Transport {
   readonly arena: Uint8Array;
   readonly port: number;
   readonly receiveBufferBytes: number;
+  readonly handOver: SocketHandOver;
   readonly #binding: ConnectorBinding;
   readonly #handle: NativeHandle;
   readonly #control: ControlBlock;
@@ -92,12 +94,18 @@ class BatchTransport implements Transport {
         checked.pollMicroseconds * 1000,
         () => this.#serveBatch(),
         (kind, errno, count) => this.#nativeFault(kind, errno, count),
+        options.descriptor,
       );
     } catch (cause) {
       throw socketError(cause);
     }
     this.port = this.#unsigned[CONTROL_PORT] as number;
     this.receiveBufferBytes = this.#words[CONTROL_RECEIVE_BUFFER] as number;
+    this.handOver = {
+      descriptor: binding.descriptor(this.#handle),
+      pause: () => binding.pause(this.#handle),
+      resume: () => binding.start(this.#handle),
+    };
   }
 
   start(handler: FrameHandler): void {

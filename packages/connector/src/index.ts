@@ -18,7 +18,7 @@
  * @packageDocumentation
  */
 export { type BatchTransportOptions, batchTransport } from './batch.js';
-export { type ConnectorBinding, loadBinding, type NativeHandle } from './binding.js';
+export { type ConnectorBinding, loadBinding, type NativeHandle, type ProcessBinding } from './binding.js';
 export { ConnectorError, type ConnectorErrorCode } from './errors.js';
 export { type LoopbackTransport, type LoopbackTransportOptions, loopbackTransport } from './loopback.js';
 export { netlinkTransport } from './netlink.js';

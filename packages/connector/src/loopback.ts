@@ -6,6 +6,7 @@ import {
   BATCH_SLOTS_MAX,
   type FrameHandler,
   SLOT_BYTES,
+  type SocketHandOver,
   type Transport,
   type TransportOptions,
   type TransportStats,
@@ -43,6 +44,16 @@ class Loopback implements LoopbackTransport {
   readonly arena = new Uint8Array(SLOT_BYTES * BATCH_SLOTS_MAX);
   readonly port = LOOPBACK_PORT;
   readonly receiveBufferBytes: number;
+  readonly handOver: SocketHandOver = {
+    descriptor: -1,
+    pause: () => {
+      this.#paused = true;
+    },
+    resume: () => {
+      this.#paused = false;
+      this.#drain();
+    },
+  };
   readonly #options: CheckedOptions;
   readonly #onReply: ((bytes: Uint8Array, port: number) => void) | undefined;
   readonly #fault: FaultSink;
@@ -51,6 +62,7 @@ class Loopback implements LoopbackTransport {
   #handler: FrameHandler | undefined;
   #open = true;
   #serving = false;
+  #paused = false;
   #slot = 0;
   #sendsToFail = 0;
 
@@ -102,7 +114,9 @@ class Loopback implements LoopbackTransport {
     if (this.#serving || this.#handler === undefined) return;
     this.#serving = true;
     try {
-      for (let next = this.#queue.shift(); next !== undefined && this.#open; next = this.#queue.shift()) {
+      while (this.#open && !this.#paused) {
+        const next = this.#queue.shift();
+        if (next === undefined) break;
         this.#serve(this.#handler, next.bytes, next.port);
       }
     } finally {

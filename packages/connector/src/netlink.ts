@@ -35,6 +35,8 @@ const DRAIN_MS_MAX = 100;
  * Where neither interpreter runs the transport serves all the same, but **an overflow may abort the process**: that is reported
  * once, as an `unguarded` fault, and net.core.rmem_max limits {@link Transport.receiveBufferBytes}.
  *
+ * A socket cannot be handed over: the package uses none that it did not open.
+ *
  * It allocates per datagram, both ways. Prefer {@link batchTransport} wherever it loads.
  *
  * Throws ERR_CONNECTOR_BINDING, _PERMISSION, _SOCKET or _USAGE.
@@ -52,6 +54,7 @@ class NetlinkTransport implements Transport {
   readonly arena = new Uint8Array(SLOT_BYTES * BATCH_SLOTS_MAX);
   readonly port: number;
   readonly receiveBufferBytes: number;
+  readonly handOver = null;
   readonly #socket: RawNetlinkSocket;
   readonly #options: CheckedOptions;
   readonly #fault: FaultSink;
@@ -68,6 +71,12 @@ class NetlinkTransport implements Transport {
 
   constructor(options: TransportOptions) {
     this.#options = checkOptions(options, 1);
+    if (options.descriptor !== undefined) {
+      throw new ConnectorError(
+        'ERR_CONNECTOR_USAGE',
+        'the package netlink cannot serve a socket that it did not open',
+      );
+    }
     this.#fault = faultSink(options);
     const { socket, drops, unguarded } = openNetlinkSocket(this.#options);
     this.#socket = socket;

@@ -15,7 +15,7 @@ export interface OpenTransportOptions extends TransportOptions {
 
 /**
  * Opens the kernel connector by the best means there is: the batch transport, or, where its addon does not load, the
- * `netlink` package. Only a missing addon is a reason to fall back; missing rights and wrong options are thrown.
+ * `netlink` package, which opens a socket of its own. Only a missing addon is a reason to fall back; missing rights and wrong options are thrown.
  */
 export function openTransport(options: OpenTransportOptions = {}): Transport {
   if (options.prefer === 'netlink') return netlinkTransport(options);
@@ -24,6 +24,7 @@ export function openTransport(options: OpenTransportOptions = {}): Transport {
   } catch (error) {
     if (!(error instanceof ConnectorError) || error.code !== 'ERR_CONNECTOR_BINDING') throw error;
     options.onFallback?.(error);
-    return netlinkTransport(options);
+    const { descriptor: _unusable, ...rest } = options;
+    return netlinkTransport(rest);
   }
 }

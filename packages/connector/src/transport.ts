@@ -75,6 +75,21 @@ export interface TransportOptions {
   readonly pollMicroseconds?: number;
   /** Called for each fault; never for each datagram. */
   readonly onFault?: (fault: TransportFault) => void;
+  /**
+   * Descriptor of a connector socket that this process was given by the one before it, or by a service manager: it is served instead of a new one, with what
+   * waits in it. The transport's own from then on; where opening throws it is still the caller's. Only the batch transport can do that.
+   */
+  readonly descriptor?: number;
+}
+
+/** A socket that another process may be given while it is open: requests wait in it meanwhile. */
+export interface SocketHandOver {
+  /** The socket, for as long as the transport is open. */
+  readonly descriptor: number;
+  /** Reads nothing more; what was read is still answered. */
+  pause(): void;
+  /** Reads again. */
+  resume(): void;
 }
 
 /** 8 MiB: at 512 bytes and their overhead a few thousand requests, far more than all mirrors of a machine have in flight. */
@@ -101,6 +116,8 @@ export interface Transport {
   send(bytes: Uint8Array, port: number): void;
   /** A snapshot; allocates, so not for the hot path. */
   stats(): TransportStats;
+  /** Null where the socket cannot be given away: the package `netlink` reads on its own and cannot use a socket that it did not open. */
+  readonly handOver: SocketHandOver | null;
   /** Stops delivering, closes the socket. Safe to call twice and from inside the handler. */
   close(): Promise<void>;
 }

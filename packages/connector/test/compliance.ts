@@ -25,6 +25,7 @@ export function describeTransport(
       return rig;
     };
     describe('replies', () => testReplies(open));
+    describe('pause', () => testPause(open));
     describe('faults', () => testFaults(open));
     describe('life', () => testLife(open));
   });
@@ -118,6 +119,44 @@ function testReplies(open: Open): void {
     expect(stats.batches).toBeGreaterThanOrEqual(1);
     expect(stats.batches).toBeLessThanOrEqual(stats.received);
     expect(stats).toMatchObject({ sendFailures: 0, foreign: 0, overruns: 0, handlerFaults: 0 });
+  });
+}
+
+/** Only of transports whose socket can be handed over. */
+function testPause(open: Open): void {
+  it('keeps what arrives while it is paused, and goes on with it', async () => {
+    const { transport, peer, replies } = open();
+    const { handOver } = transport;
+    if (handOver === null) return;
+    serveOwn(transport, (bytes) => bytes.length);
+    peer.request(frame(1));
+    await until(() => replies.length === 1);
+    handOver.pause();
+    handOver.pause();
+    for (let number = 2; number <= 40; number++) peer.request(frame(number));
+    // Whatever was to be read has had its turn when timers have come round.
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(replies.length).toBe(1);
+    handOver.resume();
+    await until(() => replies.length === 40);
+    expect(replies.map(numberOf)).toEqual(Array.from({ length: 40 }, (_, index) => index + 1));
+  });
+
+  it('reads nothing more once its handler has paused it', async () => {
+    const { transport, peer, replies } = open();
+    const { handOver } = transport;
+    if (handOver === null) return;
+    const { calls } = serveOwn(transport, (bytes) => {
+      handOver.pause();
+      return bytes.length;
+    });
+    peer.request(frame(1));
+    await until(() => replies.length === 1);
+    peer.request(frame(2));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(calls()).toBe(1);
+    handOver.resume();
+    await until(() => calls() === 2);
   });
 }
 

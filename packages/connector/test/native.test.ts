@@ -6,7 +6,9 @@ import { describe, expect, it } from 'vitest';
 import { describeSockets } from './rights.js';
 
 const path = (relative: string): string => fileURLToPath(new URL(`../${relative}`, import.meta.url));
-const SOURCES = ['native/dmlog_connector.c', 'native/dmlog_connector.h', 'native/serve.c'];
+const SOURCES = ['dmlog_connector.c', 'dmlog_connector.h', 'process.c', 'serve.c'].map(
+  (name) => `native/${name}`,
+);
 const sha256 = (files: string[]): string =>
   createHash('sha256')
     .update(Buffer.concat(files.map((file) => readFileSync(path(file)))))
