@@ -54,6 +54,7 @@ function faultyTransport(options: TransportOptions): Transport {
     arena: inner.arena,
     port: inner.port,
     receiveBufferBytes: inner.receiveBufferBytes,
+    handOver: inner.handOver,
     stats: () => inner.stats(),
     close: () => inner.close(),
     send: (bytes, port) => {
