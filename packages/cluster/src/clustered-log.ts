@@ -94,6 +94,13 @@ export class ClusteredLog implements DirtyLog {
     };
   }
 
+  countRegions(from: number, to: number): ReturnType<DirtyLog['countRegions']> {
+    const { state } = this.replica;
+    if (state === null) return { inSync: 0, clean: 0 };
+    const stale = state.stale.countRange(from, to);
+    return { inSync: state.inSync.countRange(from, to) - stale, clean: state.clean.countRange(from, to) };
+  }
+
   checkInvariants(): void {
     this.replica.checkInvariants();
   }

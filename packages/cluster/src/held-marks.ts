@@ -13,7 +13,7 @@ export class HeldMarks {
   /** Regions that this node's kernel may be writing, or wrote a moment ago: what the group knows or will know as this node's marks. */
   readonly regions: RegionBitmap;
   readonly #lazy: LazyClears;
-  readonly #options: LazyClearOptions;
+  #options: LazyClearOptions;
   #sweepAtMs = -1;
   #retryAtMs = 0;
   /** A flush of the legs is under way. */
@@ -28,6 +28,11 @@ export class HeldMarks {
       new RegionBitmap(regionCount, { searchZeros: false }),
       new RegionBitmap(regionCount, { searchZeros: false }),
     );
+  }
+
+  /** Changes lazy clear from now on. */
+  setLazyClear(options: LazyClearOptions): void {
+    this.#options = options;
   }
 
   get lazyCount(): number {

@@ -122,6 +122,11 @@ export class Replica {
     return this.#marks.lazyCount;
   }
 
+  /** Changes lazy clear from now on. */
+  setLazyClear(options: LazyClearOptions): void {
+    this.#marks.setLazyClear(options);
+  }
+
   /** Why the group does not let this node take part, or null. */
   get refusal(): string | null {
     return this.#refusal;

@@ -1,6 +1,6 @@
 import { RegionBitmap } from '@dmlog/bitmap';
 import { Errno, type FrameView, REGIONS_PER_REQUEST_MAX, RequestType } from '@dmlog/protocol';
-import type { DirtyLog, LogState, LogSummary } from './dirty-log.js';
+import type { DirtyLog, LogState, LogSummary, RegionCounts } from './dirty-log.js';
 import { type Effects, ReplyKind } from './effects.js';
 import { keepValues, readKeptValues } from './kept-record.js';
 import {
@@ -153,6 +153,13 @@ export class CoreLog implements DirtyLog {
       recovering: this.#lease < 0 ? null : this.#lease,
       deviceStatus: null,
     };
+  }
+
+  countRegions(from: number, to: number): RegionCounts {
+    // Before RESUME there are no bitmaps; asked for after DTR, they may be gone.
+    if (this.#state === 'constructed' || this.#state === 'destroyed' || this.inSync === NOTHING)
+      return { inSync: 0, clean: 0 };
+    return { inSync: this.inSync.countRange(from, to), clean: this.clean.countRange(from, to) };
   }
 
   checkInvariants(): void {

@@ -31,6 +31,12 @@ export interface LogSummary {
   readonly deviceStatus: 'A' | 'D' | 'F' | null;
 }
 
+/** Of some regions, how many are in sync and how many are clean. */
+export interface RegionCounts {
+  readonly inSync: number;
+  readonly clean: number;
+}
+
 /** What every log type offers to the daemon. All calls are synchronous and pure: they change the log and fill `effects`. */
 export interface DirtyLog {
   readonly parameters: LogParameters;
@@ -44,6 +50,8 @@ export interface DirtyLog {
   /** Takes over what a process that died left of this log; null, or why it cannot be believed. Before any request. */
   restore(memory: LogMemory): string | null;
   summary(): LogSummary;
+  /** Counts regions `from..to-1`, at a step per 32 regions. All zero while the log has no bitmaps. */
+  countRegions(from: number, to: number): RegionCounts;
   /** Throws when a numbered invariant does not hold. For tests and the simulator. */
   checkInvariants(): void;
 }

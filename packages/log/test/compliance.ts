@@ -48,6 +48,17 @@ export function describeDirtyLog(name: string, make: () => TestHost, makeNosync:
       expect(host.ask(R.GET_RESYNC_WORK)).toMatchObject({ kind: ReplyKind.PAIR, first: 0 });
     });
 
+    it('counts ranges of regions as it says they are, and nothing before RESUME', () => {
+      expect(makeNosync().log.countRegions(0, 16)).toEqual({ inSync: 0, clean: 0 });
+      const host = resumed(makeNosync());
+      host.ask(R.MARK_REGION, 5);
+      host.ask(R.SET_REGION_SYNC, 9, 0);
+      expect(host.log.countRegions(0, 16)).toEqual({ inSync: 15, clean: 14 });
+      expect(host.log.countRegions(5, 6)).toEqual({ inSync: 1, clean: 0 });
+      expect(host.log.countRegions(9, 10)).toEqual({ inSync: 0, clean: 0 });
+      expect(host.log.countRegions(10, 16)).toEqual({ inSync: 6, clean: 6 });
+    });
+
     it('hands out the same region when the kernel repeats GET_RESYNC_WORK', () => {
       const host = resumed(make());
       expect(host.ask(R.GET_RESYNC_WORK).second).toBe(0);
