@@ -80,7 +80,7 @@ export {
   type Serve,
   TransportStatus,
 } from './serve-types.js';
-export type { ImageStore, Legs } from './served.js';
+export type { ImageStore, Legs, Served } from './served.js';
 export type { KeptLog } from './served-log.js';
 export { loadMappingBinding, type MappingBinding } from './state/binding.js';
 export {

@@ -6,7 +6,7 @@ import {
   type TransportFault,
   type TransportOptions,
 } from '@dmlog/connector';
-import { type DirtyLog, DiskLog } from '@dmlog/log';
+import { type DirtyLog, DiskLog, type LogRegistry } from '@dmlog/log';
 import manifest from '../package.json' with { type: 'json' };
 import { type ClusterAccess, type ClusterService, openCluster } from './cluster/access.js';
 import { ServedClusteredLog } from './cluster/served-clustered-log.js';
@@ -42,6 +42,10 @@ export interface ServeParts {
   readonly openState?: (config: DaemonConfig, logger: Logger) => RuntimeState | null;
   /** How the groups of clustered logs are reached. Absent: clustered logs are refused. */
   readonly cluster?: ClusterAccess;
+  /** The mirror's device-mapper name by its log's uuid and log device, or null. */
+  readonly findName?: (uuid: string, logDeviceNumber: string | null) => Promise<string | null>;
+  /** Handed the logs once, before there is any: to look at, not to change. */
+  readonly inspect?: (logs: LogRegistry<Served>) => void;
 }
 
 /** Starts to answer the kernel; see `Serve`. */
@@ -113,7 +117,7 @@ class Daemon implements RunningDaemon {
       send: (bytes, port) => transport.send(bytes, port),
       openStore: parts.openStore ?? ((device) => openStore(device, { allowRegularFile })),
       allocateImage,
-      findName: mirrorName,
+      findName: parts.findName ?? mirrorName,
       lazyClear: config.lazyClear,
       cluster: this.#cluster,
       state: this.#state,
@@ -121,6 +125,7 @@ class Daemon implements RunningDaemon {
       logger,
     });
     this.#dispatcher.constructWith(this.#constructs);
+    parts.inspect?.(this.#dispatcher.logs);
   }
 
   /** Finds the logs again, then answers. The socket is open before: what the kernel asks meanwhile waits in it instead of failing. */
