@@ -21,6 +21,8 @@ export class Legs {
   readonly busy = new Set<number>();
   readonly regions: number;
   writes = 0;
+  /** Told of whatever reaches a leg, for whoever asks why legs differ. */
+  note: (region: number, text: string) => void = () => {};
 
   constructor(regions: number) {
     this.regions = regions;
@@ -65,6 +67,8 @@ export class KernelModel {
   readonly #landings: Landing[] = [];
   #hint = 0;
   readonly #owned = new Set<number>();
+  /** Regions with a write on its way to the legs, and how many. */
+  readonly #issued = new Map<number, number>();
   #queue: number[] = [];
   #cleared: number[] = [];
   #recoveryDone: { region: number; ok: boolean }[] = [];
@@ -107,6 +111,11 @@ export class KernelModel {
   opinion(region: number): boolean | null {
     const entry = this.#hash.get(region);
     return entry === undefined ? null : entry.state === 'clean' || entry.state === 'dirty';
+  }
+
+  /** Regions with a write that the log has let go and that has not ended. */
+  get issued(): number[] {
+    return [...this.#issued.keys()];
   }
 
   write(region: number): void {
@@ -202,9 +211,11 @@ export class KernelModel {
     this.#landings.push({
       apply: () => {
         const value = from[region] as number;
+        this.legs.note(region, `${this.name} reads ${value} to copy it`);
         this.#landings.push({
           apply: () => {
             to[region] = value;
+            this.legs.note(region, `${this.name} copies ${value} to leg 1`);
             this.recoveries++;
             this.#recoveryDone.push({ region, ok: true });
             this.#woken = true;
@@ -263,12 +274,14 @@ export class KernelModel {
   #issue(region: number, legs: 1 | 2): void {
     // Two writers of one region are ordered by nobody: the filesystem above sees to it that they do not meet.
     const value = ++this.legs.writes;
+    this.#issued.set(region, (this.#issued.get(region) ?? 0) + 1);
     let left = legs;
     for (let leg = 0; leg < legs; leg++) {
       const target = this.legs.values[leg] as number[];
       this.#landings.push({
         apply: () => {
           target[region] = value;
+          this.legs.note(region, `${this.name} writes ${value} to leg ${leg} of ${legs}`);
           if (--left === 0) this.#ended(region, value);
         },
       });
@@ -277,6 +290,9 @@ export class KernelModel {
 
   #ended(region: number, value: number): void {
     if (this.dead) return;
+    const others = (this.#issued.get(region) as number) - 1;
+    if (others > 0) this.#issued.set(region, others);
+    else this.#issued.delete(region);
     this.legs.acknowledged[region] = value;
     this.legs.busy.delete(region);
     this.#owned.delete(region);

@@ -85,7 +85,7 @@ export class Cluster {
   }
 
   /** @internal For {@link startCluster}. */
-  async start(): Promise<void> {
+  async begin(): Promise<void> {
     await ip('netns', 'add', this.#switch);
     // A bridge per side of a partition; normally all ports are on the first.
     for (const { id } of this.nodes) {
@@ -175,10 +175,15 @@ export class Cluster {
 
   /** Starts corosync of a node (crashing it first if it runs) and waits until it is a member again. */
   async restart(id: number): Promise<void> {
+    await this.start(id);
+    await this.membership();
+  }
+
+  /** The same, without waiting: for a node that others may not hear. */
+  async start(id: number): Promise<void> {
     const node = this.node(id);
     await node.kill();
     this.#startNode(node);
-    await this.membership();
   }
 
   /** Ends every process of the cluster by its pid; removes namespaces, files and shared memory. Twice is once. */
@@ -240,7 +245,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
     ...(netmtu === undefined ? {} : { netmtu }),
   });
   try {
-    await cluster.start();
+    await cluster.begin();
   } catch (error) {
     await cluster.destroy();
     throw error;

@@ -3,11 +3,12 @@ import { basename, join } from 'node:path';
 
 /**
  * Bundles a TypeScript program for a node, so that tests drive the sources and never a stale build. `directory` should be git-ignored; packages (but not
- * relative imports, and not this one) stay outside the bundle and are resolved from there.
+ * relative imports, and not this one) stay outside the bundle and are resolved from there; of those that match `bundled`, the sources become part of it.
  */
 export async function buildProgram(
   entry: string,
   directory: string,
+  bundled: readonly RegExp[] = [],
 ): Promise<{ path: string; remove(): void }> {
   const name = `${basename(entry).replace(/\.[^.]*$/, '')}-${process.pid}`;
   const { build } = await import('tsup'); // only where programs are built, not in them
@@ -23,7 +24,7 @@ export async function buildProgram(
     dts: false,
     silent: true,
     sourcemap: 'inline',
-    noExternal: ['@dmlog/corosync-lab'],
+    noExternal: ['@dmlog/corosync-lab', ...bundled],
     external: ['tsup'],
     esbuildOptions: (esbuild) => {
       esbuild.conditions = ['dmlog-source', ...(esbuild.conditions ?? [])];
