@@ -23,6 +23,8 @@ export const ClusterStatus = z.object({
   refusal: z.string().nullable(),
   /** Ordered messages applied since the log was founded. */
   position: Count,
+  /** 16 hexadecimal digits over that history: members with equal positions and digests hold equal states. Null without a state. */
+  digest: z.string().nullable(),
   /** The node that keeps the disk image and brings joiners the state. */
   writer: Count.nullable(),
   /** Changes up to this position survive the end of this node; null: all do, or nothing can be said. */

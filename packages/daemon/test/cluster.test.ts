@@ -136,6 +136,11 @@ describe.each(KINDS)('%s on two nodes', (kind, of, text) => {
       keepsImage: kind === 'clustered-disk',
     });
     expect(clusterOf(other, of).ring).toEqual(cluster?.ring);
+    expect(cluster?.digest).toMatch(/^[0-9a-f]{16}$/);
+    await becomes(async () => {
+      const [a, b] = [clusterOf(one, of), clusterOf(other, of)];
+      return a.position === b.position && a.digest === b.digest;
+    }, true);
     expect(formatStatus('clusterd', one.daemon.status())).toMatch(
       new RegExp(
         `\\n${of.uuid} 0x[0-9a-f]{16}: node 1 in ring \\d+\\.\\d+, quorate, active, mirror live, writer 1, position \\d+\\n` +

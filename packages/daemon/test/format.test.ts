@@ -42,6 +42,7 @@ describe('formatStatus', () => {
       mirror: 'live',
       refusal: null,
       position: 7,
+      digest: '0123456789abcdef',
       writer: null,
       committed: null,
       members: [{ nodeId: 3, bootId: 'ab', presence: 'absent', marks: 12, leases: 4 }],

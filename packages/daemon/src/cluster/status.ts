@@ -20,6 +20,7 @@ export function clusterStatusOf({ replica, waitingMessages }: ReplicaHost): Clus
     mirror: replica.mirror,
     refusal: replica.refusal,
     position: state?.position ?? 0,
+    digest: state === null ? null : hex(state.hash.high) + hex(state.hash.low),
     writer: member === null || member.writer === 0 ? null : member.writer,
     // Infinite: alone in the group, where everything is committed at once.
     committed: member === null || !Number.isFinite(member.committed) ? null : member.committed,
@@ -37,4 +38,8 @@ export function clusterStatusOf({ replica, waitingMessages }: ReplicaHost): Clus
     waitingMessages,
     counters: { ...(member?.counters ?? {}) },
   };
+}
+
+function hex(word: number): string {
+  return word.toString(16).padStart(8, '0');
 }
