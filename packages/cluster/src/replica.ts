@@ -187,6 +187,8 @@ export class Replica {
 
   askForWork(seq: number, port: number, effects: ClusterEffects): void {
     const { state } = this;
+    // There is nothing here that this kernel could recover, and one that waits for an answer cannot be rid of its mirror for 15 s.
+    if (this.#refusal !== null) return effects.pair(0, 0);
     if (state === null || !this.operational || this.#mirror !== 'live') return;
     this.#patience.asksForWork(this.#nowMs);
     this.recovery.ask(state, this.#nodeId, seq, port, effects, (entries) => this.#submit(entries));
