@@ -1,3 +1,3 @@
 import { packageBuild } from '@dmlog/config/tsup';
 
-export default packageBuild();
+export default packageBuild({ addon: true });

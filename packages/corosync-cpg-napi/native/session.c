@@ -69,10 +69,17 @@ static void finalize(session *self) {
     }                                                         \
   } while (0)
 
+/*
+ * One session at a time gets its handles: libqb's tables of handles look for a free row without a lock, and two threads then share one (seen as CS_ERR_BAD_HANDLE
+ * and CS_ERR_LIBRARY). Who waits here would wait for the same corosync anyway.
+ */
+static uv_once_t opening_once = UV_ONCE_INIT;
+static uv_mutex_t opening;
+static void init_opening(void) { uv_mutex_init(&opening); }
+
 /* Quorum first, so that the first ring of the group finds its quorum. */
-static int open_session(session *self) {
-  int result = self->loaded ? CS_OK : load(self);
-  if (result != CS_OK) return result;
+static int open_handles(session *self) {
+  int result;
   if (self->quorum_library != NULL) {
     STEP(quorum_model_initialize(&self->quorum, QUORUM_MODEL_V1, &member_quorum_model, &self->quorum_type, NULL));
     self->quorum_open = true;
@@ -85,6 +92,16 @@ static int open_session(session *self) {
   STEP(cpg_max_atomic_msgsize_get(self->cpg, &self->message_bytes_max));
   STEP(cpg_local_get(self->cpg, &self->node_id));
   return CS_OK;
+}
+
+static int open_session(session *self) {
+  int result = self->loaded ? CS_OK : load(self);
+  if (result != CS_OK) return result;
+  uv_once(&opening_once, init_opening);
+  uv_mutex_lock(&opening);
+  result = open_handles(self);
+  uv_mutex_unlock(&opening);
+  return result;
 }
 
 static int perform(session *self) {

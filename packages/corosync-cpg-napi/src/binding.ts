@@ -69,7 +69,7 @@ export interface CpgBinding {
 const ADDON = 'corosync_cpg.node';
 
 /**
- * Loads the addon: the shipped binary of this platform, else a build of one's own (`node native/build.mjs`).
+ * Loads the addon: the shipped binary of this architecture, which serves glibc and musl, else a build of one's own (`node native/build.mjs`).
  * Throws ERR_CPG_BINDING, which says what was tried and why it failed.
  *
  * @param root Directory that holds `prebuilds` and `build`. Default: this package's own (src/ and dist/ stand directly
@@ -81,7 +81,7 @@ export function loadBinding(root = dirname(dirname(fileURLToPath(import.meta.url
   }
   const require = createRequire(import.meta.url);
   const candidates = [
-    join(root, 'prebuilds', `linux-${process.arch}${libcSuffix()}`, ADDON),
+    join(root, 'prebuilds', `linux-${process.arch}`, ADDON),
     join(root, 'build', 'Release', ADDON),
   ];
   const failures: string[] = [];
@@ -94,16 +94,6 @@ export function loadBinding(root = dirname(dirname(fileURLToPath(import.meta.url
   }
   throw new CpgError(
     'ERR_CPG_BINDING',
-    `no addon for linux-${process.arch}${libcSuffix()}: ${failures.join('; ')}. Build it: node native/build.mjs`,
+    `no addon for linux-${process.arch}: ${failures.join('; ')}. Build it: node ${join(root, 'native', 'build.mjs')}`,
   );
-}
-
-/** Empty on glibc. Only a report tells which C library the process runs on. */
-function libcSuffix(): '' | '-musl' {
-  const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean };
-  const excludeNetwork = report.excludeNetwork;
-  report.excludeNetwork = true; // without it the report looks up host names
-  const { header } = report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
-  report.excludeNetwork = excludeNetwork ?? false;
-  return header.glibcVersionRuntime === undefined ? '-musl' : '';
 }

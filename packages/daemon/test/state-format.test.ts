@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -91,8 +91,8 @@ describe('the addon that maps files', () => {
     },
   );
 
-  it('covers this machine', () => {
-    expect(existsSync(path(`prebuilds/linux-${process.arch}/dmlog_mapping.node`))).toBe(true);
+  it('covers x64 and arm64', () => {
+    expect(Object.keys(manifest)).toEqual(['linux-arm64', 'linux-x64']);
   });
 
   it('gives memory that is the file, also after the descriptor was closed, and makes the file long enough', () => {

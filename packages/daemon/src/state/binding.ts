@@ -17,7 +17,7 @@ export interface MappingBinding {
 const ADDON = 'dmlog_mapping.node';
 
 /**
- * Loads the addon: the shipped binary of this platform, else a build of one's own (`node native/build.mjs`).
+ * Loads the addon: the shipped binary of this architecture, which serves glibc and musl, else a build of one's own (`node native/build.mjs`).
  *
  * @param root directory that holds `prebuilds` and `build`. Default: this package's own (dist/ stands directly below it, this file two below).
  * @throws Error that says what was tried.
@@ -30,7 +30,6 @@ export function loadMappingBinding(root?: string): MappingBinding {
   const failures: string[] = [];
   for (const candidate of roots.flatMap((base) => [
     join(base, 'prebuilds', target, ADDON),
-    join(base, 'prebuilds', `${target}-musl`, ADDON),
     join(base, 'build', 'Release', ADDON),
   ])) {
     try {
