@@ -33,6 +33,8 @@ export class HeldMarks {
   /** Changes lazy clear from now on. */
   setLazyClear(options: LazyClearOptions): void {
     this.#options = options;
+    // Nothing waits for the old one's time.
+    this.#sweepAtMs = -1;
   }
 
   get lazyCount(): number {

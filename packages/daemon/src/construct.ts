@@ -38,7 +38,8 @@ export interface ConstructInit {
   readonly allocateImage: (bytes: number) => Uint8Array;
   /** The mirror's device-mapper name by its log's uuid and log device, or null. */
   readonly findName: (uuid: string, logDeviceNumber: string | null) => Promise<string | null>;
-  readonly lazyClear: LazyClearOptions;
+  /** For a log that is made now. */
+  readonly lazyClear: () => LazyClearOptions;
   /** What serves clustered logs; null: they are refused. */
   readonly cluster: Pick<ClusterService, 'logs' | 'check'> | null;
   /** What outlives this process; null: nothing does. */
@@ -327,7 +328,7 @@ export class LogConstructor implements Constructor {
       deviceNumber: opened.store.deviceNumber,
       blockBytes,
       image: this.#init.allocateImage(imageBytes(parameters.regionCount, blockBytes)),
-      lazyClear: this.#init.lazyClear,
+      lazyClear: this.#init.lazyClear(),
       reconnected,
       home: file?.allocate ?? null,
     });

@@ -14,6 +14,7 @@
  * @packageDocumentation
  */
 export type { ClusterAccess } from './cluster/access.js';
+export { type Dmsetup, dmsetup, mirrorsOf, reloadTable } from './cluster/dmsetup.js';
 export { type CommandEnvironment, runCommand } from './command/command.js';
 export { formatBytes, formatInSync, formatStatus, formatUptime } from './command/format.js';
 export { type Program, runProgram } from './command/program.js';
@@ -34,10 +35,21 @@ export {
   TRANSPORT_CHOICES,
   type TransportChoice,
 } from './config/schema.js';
-export { CONTROL_TIMEOUT_MS, controlRequest } from './control/client.js';
+export {
+  CONTROL_TIMEOUT_MS,
+  type ControlStreamListener,
+  controlRequest,
+  controlStream,
+} from './control/client.js';
 export { ControlError, type ControlErrorCode } from './control/errors.js';
+export { EventWatch, LOG_EVENTS, type LogEvent, type LogEventName, WATCH_MS } from './control/events.js';
+export type { Settings, SettingsChange } from './control/live-settings.js';
+export { FLUSH_MS_DEFAULT, type LogRegions, type RequestTotals } from './control/methods.js';
+export type { Operable } from './control/operable.js';
 export { CLIENT_IDLE_MS, CLIENTS_MAX, LINE_BYTES_MAX, RESPONSE_BYTES_MAX } from './control/protocol.js';
+export { MAP_CELLS_MAX, type RegionMap } from './control/region-map.js';
 export { type ControlMethod, ControlServer, type ControlServerOptions } from './control/server.js';
+export { ControlStream, STREAM_BACKLOG_BYTES_MAX } from './control/stream.js';
 export { ALIGNED_BUFFER_BYTES_MAX, alignedBuffer } from './device/aligned.js';
 export { DEVICE_ERRNO, DeviceError, type DeviceErrorCode } from './device/errors.js';
 export { LEGS_MAX, LegFlusher, legsOf } from './device/legs.js';

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import type { DaemonConfig } from './config/schema.js';
+import type { Operable } from './control/operable.js';
 import type { Logger } from './logging.js';
 
 const Count = z.number().int().min(0);
@@ -113,6 +114,8 @@ export type DaemonStatus = z.infer<typeof DaemonStatus>;
 export interface RunningDaemon {
   /** A snapshot; allocates, so not for the hot path. */
   status(): DaemonStatus;
+  /** What operators may look at and change. A daemon without it can only be asked for its status. */
+  readonly operable?: Operable;
   /** Resolves with the exit code when the daemon has ended, whether it was asked to or not. Never rejects. */
   readonly closed: Promise<number>;
   /** Saves what must be saved, says which logs now wait for the next start, ends. Resolves when it has ended. Safe to call twice. */

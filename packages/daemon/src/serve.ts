@@ -13,6 +13,9 @@ import { ServedClusteredLog } from './cluster/served-clustered-log.js';
 import { clusterStatusOf } from './cluster/status.js';
 import type { DaemonConfig } from './config/schema.js';
 import { LogConstructor } from './construct.js';
+import { LiveSettings } from './control/live-settings.js';
+import type { Operable } from './control/operable.js';
+import { RequestObserver } from './control/request-observer.js';
 import { reason } from './device/errors.js';
 import { mirrorName } from './device/sysfs.js';
 import { Dispatcher } from './dispatcher.js';
@@ -74,6 +77,7 @@ export function openRuntimeState(config: DaemonConfig, logger: Logger): RuntimeS
 
 class Daemon implements RunningDaemon {
   readonly closed: Promise<number>;
+  readonly operable: Operable;
   readonly #logger: Logger;
   readonly #transport: Transport;
   readonly #dispatcher: Dispatcher;
@@ -90,7 +94,9 @@ class Daemon implements RunningDaemon {
     this.closed = new Promise((resolve) => {
       this.#end = resolve;
     });
-    this.#transport = this.#openTransport(config, parts);
+    const observer = new RequestObserver();
+    const settings = new LiveSettings(config.lazyClear, logger);
+    this.#transport = observer.observe(this.#openTransport(config, parts));
     const transport = this.#transport;
     this.#state = (parts.openState ?? openRuntimeState)(config, logger);
     this.#dispatcher = new Dispatcher({
@@ -118,13 +124,15 @@ class Daemon implements RunningDaemon {
       openStore: parts.openStore ?? ((device) => openStore(device, { allowRegularFile })),
       allocateImage,
       findName: parts.findName ?? mirrorName,
-      lazyClear: config.lazyClear,
+      lazyClear: () => settings.lazyClear,
       cluster: this.#cluster,
       state: this.#state,
       onRestored: () => this.#startTicking(),
       logger,
     });
     this.#dispatcher.constructWith(this.#constructs);
+    const { logs, counters } = this.#dispatcher;
+    this.operable = { logs, counters, observer, settings, logger };
     parts.inspect?.(this.#dispatcher.logs);
   }
 

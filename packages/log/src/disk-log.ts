@@ -409,6 +409,8 @@ export class DiskLog extends CoreLog {
   /** Changes lazy clear from now on. */
   setLazyClear(options: LazyClearOptions): void {
     this.#lazyOptions = options;
+    // Nothing waits for the old one's time.
+    this.#sweepAtMs = -1;
   }
 
   override checkInvariants(): void {

@@ -1,7 +1,9 @@
 import net from 'node:net';
+import type { z } from 'zod';
 import { reason, systemCode } from '../device/errors.js';
 import { ControlError } from './errors.js';
-import { ControlResponse, checkSocketPath, RESPONSE_BYTES_MAX } from './protocol.js';
+import { LineCutter, TOO_LONG } from './lines.js';
+import { ControlEvent, ControlResponse, checkSocketPath, RESPONSE_BYTES_MAX } from './protocol.js';
 
 /** How long a client waits for its answer unless told otherwise. */
 export const CONTROL_TIMEOUT_MS = 5000;
@@ -19,12 +21,79 @@ export async function controlRequest(
 ): Promise<unknown> {
   checkSocketPath(path);
   const line = await exchange(path, `${JSON.stringify({ id: 1, method, params })}\n`, timeoutMs);
-  const response = parseResponse(path, line);
+  const response = parseLine(path, line, ControlResponse);
   if ('error' in response) throw new ControlError(response.error.code, response.error.message);
   return response.result;
 }
 
-function parseResponse(path: string, line: string): ControlResponse {
+/** What becomes of a stream. */
+export interface ControlStreamListener {
+  readonly onEvent: (event: unknown) => void;
+  /** So many events were left out, because they were not read in time. */
+  readonly onDropped?: (count: number) => void;
+  /** Ends the stream: {@link controlStream} then resolves. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Asks for a method that streams, and hands over its events until `signal` says so. Resolves then; rejects where the daemon refuses or goes away.
+ *
+ * @throws ControlError as {@link controlRequest}; `ERR_CONTROL_NOT_RUNNING` also where the daemon ends.
+ */
+export function controlStream(
+  path: string,
+  method: string,
+  params: unknown,
+  { onEvent, onDropped, signal }: ControlStreamListener,
+): Promise<void> {
+  checkSocketPath(path);
+  return new Promise((resolve, reject) => {
+    const lines = new LineCutter(RESPONSE_BYTES_MAX);
+    const socket = net.connect(path);
+    let begun = false;
+    const finish = (error: unknown): void => {
+      signal?.removeEventListener('abort', abort);
+      socket.removeAllListeners();
+      socket.on('error', () => {});
+      socket.destroy();
+      if (error === null) resolve();
+      else reject(error);
+    };
+    const abort = (): void => finish(null);
+    const take = (line: string): void => {
+      if (begun) {
+        const event = parseLine(path, line, ControlEvent);
+        if ('event' in event) onEvent(event.event);
+        else onDropped?.(event.dropped);
+        return;
+      }
+      const response = parseLine(path, line, ControlResponse);
+      if ('error' in response) throw new ControlError(response.error.code, response.error.message);
+      begun = true;
+    };
+    if (signal?.aborted === true) return abort();
+    signal?.addEventListener('abort', abort);
+    socket.on('error', (cause) => finish(connectFailure(path, cause)));
+    socket.on('end', () =>
+      finish(new ControlError('ERR_CONTROL_NOT_RUNNING', `the daemon at ${path} has ended the connection`)),
+    );
+    socket.on('connect', () => socket.write(`${JSON.stringify({ id: 1, method, params })}\n`));
+    socket.on('data', (chunk: Buffer) => {
+      lines.push(chunk);
+      try {
+        for (let line = lines.next(); line !== null; line = lines.next()) {
+          if (line === TOO_LONG)
+            throw new ControlError('ERR_CONTROL_PROTOCOL', `a line from ${path} is too long`);
+          take(line);
+        }
+      } catch (error) {
+        finish(error);
+      }
+    });
+  });
+}
+
+function parseLine<T>(path: string, line: string, schema: z.ZodType<T>): T {
   let value: unknown;
   try {
     value = JSON.parse(line);
@@ -35,7 +104,7 @@ function parseResponse(path: string, line: string): ControlResponse {
       { cause },
     );
   }
-  const parsed = ControlResponse.safeParse(value);
+  const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   throw new ControlError(
     'ERR_CONTROL_PROTOCOL',

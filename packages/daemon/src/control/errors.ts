@@ -16,6 +16,10 @@ export type ControlErrorCode =
   | 'ERR_CONTROL_BAD_REQUEST'
   /** Answer: the line is longer than LINE_BYTES_MAX. The connection is closed. */
   | 'ERR_CONTROL_LINE_TOO_LONG'
+  /** Answer: no log has that uuid, luid or name. */
+  | 'ERR_CONTROL_UNKNOWN_LOG'
+  /** Answer: what was asked for could not be finished in time. */
+  | 'ERR_CONTROL_NOT_DONE'
   /** Answer: no method of that name. */
   | 'ERR_CONTROL_UNKNOWN_METHOD'
   /** Answer: CLIENTS_MAX are connected. The connection is closed. */

@@ -3,6 +3,8 @@
  *
  *     {"id": 1, "method": "status", "params": {}}
  *     {"id": 1, "result": {…}}          or          {"id": 1, "error": {"code": "ERR_…", "message": "…"}}
+ *
+ * Some methods go on with events, see `ControlStream`.
  */
 import { z } from 'zod';
 import { ControlError } from './errors.js';
@@ -32,6 +34,13 @@ export const ControlResponse = z.union([
   z.strictObject({ id: Id, result: z.unknown() }),
 ]);
 export type ControlResponse = z.infer<typeof ControlResponse>;
+
+/** What follows the response to a method that streams. */
+export const ControlEvent = z.union([
+  z.strictObject({ id: Id, event: z.unknown() }),
+  z.strictObject({ id: Id, dropped: z.number().int().min(1) }),
+]);
+export type ControlEvent = z.infer<typeof ControlEvent>;
 
 /** @throws ControlError where the kernel could not take the path as the address of a unix socket. */
 export function checkSocketPath(path: string): void {

@@ -6,8 +6,11 @@ import type { Logger } from '../logging.js';
 import { ControlError } from './errors.js';
 import { LineCutter, TOO_LONG } from './lines.js';
 import { CLIENT_IDLE_MS, CLIENTS_MAX, ControlRequest, checkSocketPath, LINE_BYTES_MAX } from './protocol.js';
+import { ControlStream, STREAM_BACKLOG_BYTES_MAX } from './stream.js';
 
-/** Serves one method. What it returns is the result; what it throws becomes an error answer with its `code`. */
+/**
+ * Serves one method. What it returns is the result, or a {@link ControlStream} of events; what it throws becomes an error answer with its `code`.
+ */
 export type ControlMethod = (params: unknown) => unknown;
 
 export interface ControlServerOptions {
@@ -114,11 +117,12 @@ export class ControlServer {
         return;
       }
       const answer = await this.#answer(line);
+      if (answer instanceof StreamAnswer) return stream(socket, answer);
       if (!socket.destroyed && !socket.write(answer)) await drained(socket);
     }
   }
 
-  async #answer(line: string): Promise<string> {
+  async #answer(line: string): Promise<string | StreamAnswer> {
     let value: unknown;
     try {
       value = JSON.parse(line);
@@ -138,7 +142,7 @@ export class ControlServer {
     return this.#call(parsed.data);
   }
 
-  async #call(request: ControlRequest): Promise<string> {
+  async #call(request: ControlRequest): Promise<string | StreamAnswer> {
     const { methods, logger } = this.#options;
     // hasOwn: `constructor` and `__proto__` are no methods.
     const method = Object.hasOwn(methods, request.method) ? methods[request.method] : undefined;
@@ -149,12 +153,45 @@ export class ControlServer {
     }
     try {
       const result = (await method(request.params)) ?? null;
+      if (result instanceof ControlStream) return new StreamAnswer(request.id, result);
       return `${JSON.stringify({ id: request.id, result })}\n`;
     } catch (error) {
       logger.warn({ err: error, method: request.method }, 'control request failed');
       return errorLine(request.id, error);
     }
   }
+}
+
+class StreamAnswer {
+  readonly id: string | number;
+  readonly stream: ControlStream;
+
+  constructor(id: string | number, stream: ControlStream) {
+    this.id = id;
+    this.stream = stream;
+  }
+}
+
+/** Sends events until the client goes. A client that does not read loses events, and is told how many. */
+function stream(socket: net.Socket, { id, stream: events }: StreamAnswer): void {
+  socket.setTimeout(0);
+  socket.removeAllListeners('data');
+  // What else it sends is thrown away; its end is noticed.
+  socket.resume();
+  let dropped = 0;
+  socket.write(`${JSON.stringify({ id, result: null })}\n`);
+  const stop = events.start((event) => {
+    if (socket.destroyed) return;
+    if (socket.writableLength > STREAM_BACKLOG_BYTES_MAX) {
+      dropped++;
+      return;
+    }
+    const gap = dropped === 0 ? '' : `${JSON.stringify({ id, dropped })}\n`;
+    dropped = 0;
+    socket.write(`${gap}${JSON.stringify({ id, event })}\n`);
+  });
+  socket.once('close', stop);
+  if (socket.destroyed) socket.emit('close');
 }
 
 function idOf(value: unknown): string | number | null {

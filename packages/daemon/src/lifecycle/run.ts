@@ -1,4 +1,5 @@
 import type { DaemonConfig } from '../config/schema.js';
+import { operatorMethods } from '../control/methods.js';
 import { type ControlMethod, ControlServer } from '../control/server.js';
 import { reason } from '../device/errors.js';
 import type { Logger } from '../logging.js';
@@ -57,6 +58,12 @@ export async function runDaemon(options: RunOptions): Promise<number> {
     const running = await options.serve(config, logger);
     const metrics = daemonMetrics(() => running.status());
     Object.assign(methods, { status: () => running.status(), metrics: () => metrics.text() });
+    if (running.operable !== undefined) {
+      Object.assign(
+        methods,
+        operatorMethods(running.operable, () => running.status()),
+      );
+    }
     await openControl(control, running);
     cleanUps.push(() => control.close());
     const { transport } = running.status();
