@@ -8,6 +8,6 @@ export const clusterd: Program = {
   name: 'clusterd',
   description: 'Serves device-mapper userspace dirty logs of a cluster on shared storage',
   version: manifest.version,
-  serve: (config, logger) =>
-    serve(config, logger, { cluster: { joinGroup: corosyncGroup(), check: checkCorosync } }),
+  serve: (config, logger, start) =>
+    serve(config, logger, { cluster: { joinGroup: corosyncGroup(), check: checkCorosync } }, start),
 };

@@ -6,5 +6,5 @@ export const singled: Program = {
   name: 'singled',
   description: 'Serves device-mapper userspace dirty logs on one machine',
   version: manifest.version,
-  serve: (config, logger) => serve(config, logger),
+  serve: (config, logger, start) => serve(config, logger, {}, start),
 };

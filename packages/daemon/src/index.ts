@@ -67,11 +67,26 @@ export type { Runs, WriteCallback } from './device/write-job.js';
 export { endProcess, poolIsBusy } from './lifecycle/end.js';
 export { LifecycleError } from './lifecycle/errors.js';
 export { EXIT_CODE_TEXTS, ExitCode, exitCodeOf } from './lifecycle/exit-codes.js';
+export {
+  type HandOverChannel,
+  HandOverMessage,
+  type HandOverStep,
+  SUCCESSOR_VARIABLE,
+} from './lifecycle/hand-over.js';
 export { acquireInstanceLock, INSTANCE_LOCK_NAME, type InstanceLock } from './lifecycle/instance-lock.js';
+export { inheritedPredecessor, type Predecessor } from './lifecycle/predecessor.js';
 export { type PreflightRoots, preflight } from './lifecycle/preflight.js';
 export { type RunOptions, runDaemon } from './lifecycle/run.js';
 export { ensureRuntimeDir, type RuntimeDir } from './lifecycle/runtime-dir.js';
-export { onStopSignals, type SignalSource, STOP_SIGNALS, type StopSignal } from './lifecycle/signals.js';
+export { openServiceManager, ServiceManager, STORED_NAME } from './lifecycle/service-manager.js';
+export {
+  HAND_OVER_SIGNAL,
+  onStopSignals,
+  type SignalSource,
+  STOP_SIGNALS,
+  type StopSignal,
+} from './lifecycle/signals.js';
+export { giveWayToSuccessor, type SuccessorOptions } from './lifecycle/successor.js';
 export {
   createLogger,
   LOG_BACKLOG_BYTES_MAX,
@@ -86,10 +101,12 @@ export type { OpenedStore } from './opened-store.js';
 export { openRuntimeState, RESTORE_MS_MAX, type ServeParts, serve, TICK_MS } from './serve.js';
 export {
   ClusterStatus,
+  type DaemonHandOver,
   DaemonStatus,
   LogStatus,
   type RunningDaemon,
   type Serve,
+  type ServeStart,
   TransportStatus,
 } from './serve-types.js';
 export type { ImageStore, Legs, Served } from './served.js';

@@ -120,10 +120,37 @@ export interface RunningDaemon {
   readonly closed: Promise<number>;
   /** Saves what must be saved, says which logs now wait for the next start, ends. Resolves when it has ended. Safe to call twice. */
   stop(reason: string): Promise<void>;
+  /** How its place is given to another process; null where its socket cannot be. */
+  readonly handOver: DaemonHandOver | null;
+}
+
+/** A daemon's side of a hand-over: see lifecycle/hand-over.ts. */
+export interface DaemonHandOver {
+  /** The connector socket. */
+  readonly descriptor: number;
+  /**
+   * Stops to read requests, between two of them, and waits until writes to log devices have ended; `owed` where some were read and are still to be answered. Null
+   * where a device takes too long: then `resume`.
+   */
+  pause(): Promise<{ readonly owed: boolean } | null>;
+  /** Serves again. Nothing is lost meanwhile. */
+  resume(): void;
+  /** Lets go of the logs, which another process serves from now on, and ends. After `pause` only. */
+  release(): Promise<void>;
+}
+
+/** How a daemon begins that takes the place of another one, or finds a socket that the last one left. */
+export interface ServeStart {
+  /** The socket; null: open one. */
+  readonly descriptor: number | null;
+  /** The socket cannot be used, and one was opened instead. Absent: then the start fails. */
+  readonly onUnusable?: (error: unknown) => void;
+  /** Resolves when the logs may be touched. All that can be done before has been done when it is called. */
+  readonly takeOver?: () => Promise<{ readonly owed: boolean }>;
 }
 
 /**
  * Starts to answer the kernel. Resolves only once requests can be answered; rejects with an error that has a `code` where that
  * cannot be. Does not open the control socket, handle signals or lock anything: `runDaemon` does.
  */
-export type Serve = (config: DaemonConfig, logger: Logger) => Promise<RunningDaemon>;
+export type Serve = (config: DaemonConfig, logger: Logger, start?: ServeStart) => Promise<RunningDaemon>;

@@ -1,16 +1,15 @@
-import { ClusteredLog } from '@dmlog/cluster';
 import {
   batchTransport,
   openTransport,
+  REPLY_LATER,
+  type SocketHandOver,
   type Transport,
   type TransportFault,
   type TransportOptions,
 } from '@dmlog/connector';
-import { type DirtyLog, DiskLog, type LogRegistry } from '@dmlog/log';
+import type { LogRegistry } from '@dmlog/log';
 import manifest from '../package.json' with { type: 'json' };
 import { type ClusterAccess, type ClusterService, openCluster } from './cluster/access.js';
-import { ServedClusteredLog } from './cluster/served-clustered-log.js';
-import { clusterStatusOf } from './cluster/status.js';
 import type { DaemonConfig } from './config/schema.js';
 import { LogConstructor } from './construct.js';
 import { LiveSettings } from './control/live-settings.js';
@@ -19,10 +18,12 @@ import { RequestObserver } from './control/request-observer.js';
 import { reason } from './device/errors.js';
 import { mirrorName } from './device/sysfs.js';
 import { Dispatcher } from './dispatcher.js';
+import { poolIsBusy } from './lifecycle/end.js';
 import { ExitCode } from './lifecycle/exit-codes.js';
 import type { Logger } from './logging.js';
 import type { OpenedStore } from './opened-store.js';
-import type { DaemonStatus, LogStatus, RunningDaemon } from './serve-types.js';
+import { statusOf } from './serve-status.js';
+import type { DaemonHandOver, DaemonStatus, RunningDaemon, ServeStart } from './serve-types.js';
 import type { Served } from './served.js';
 import { askAgain } from './state/ask-again.js';
 import { RuntimeState } from './state/runtime-state.js';
@@ -36,6 +37,10 @@ export const TICK_MS = 100;
  * is unknown until then, and the kernel reconnects to it.
  */
 export const RESTORE_MS_MAX = 1500;
+
+/** How long requests wait at a hand-over for writes to end, before this daemon serves on and tries again later. */
+export const PAUSE_MS_MAX = 100;
+const PAUSE_POLL_MS = 1;
 
 /** What tests and tools may exchange: faults are injected here, never in the daemon itself. */
 export interface ServeParts {
@@ -56,8 +61,9 @@ export async function serve(
   config: DaemonConfig,
   logger: Logger,
   parts: ServeParts = {},
+  start: ServeStart = { descriptor: null },
 ): Promise<RunningDaemon> {
-  const daemon = new Daemon(config, logger, parts);
+  const daemon = new Daemon(config, logger, parts, start);
   await daemon.start();
   return daemon;
 }
@@ -78,6 +84,8 @@ export function openRuntimeState(config: DaemonConfig, logger: Logger): RuntimeS
 class Daemon implements RunningDaemon {
   readonly closed: Promise<number>;
   readonly operable: Operable;
+  readonly handOver: DaemonHandOver | null;
+  readonly #start: ServeStart;
   readonly #logger: Logger;
   readonly #transport: Transport;
   readonly #dispatcher: Dispatcher;
@@ -86,11 +94,16 @@ class Daemon implements RunningDaemon {
   readonly #cluster: ClusterService | null;
   readonly #startedAt = performance.now();
   #ticking: NodeJS.Timeout | null = null;
+  /** Between `pause` and `resume`: nothing is read, nothing begins. */
+  #paused = false;
+  /** Requests that were read and are not answered yet; some never are (the kernel has repeated them). */
+  #owed = 0;
   #end: (exitCode: number) => void = () => {};
   #stopping: Promise<void> | null = null;
 
-  constructor(config: DaemonConfig, logger: Logger, parts: ServeParts) {
+  constructor(config: DaemonConfig, logger: Logger, parts: ServeParts, start: ServeStart) {
     this.#logger = logger;
+    this.#start = start;
     this.closed = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -98,10 +111,15 @@ class Daemon implements RunningDaemon {
     const settings = new LiveSettings(config.lazyClear, logger);
     this.#transport = observer.observe(this.#openTransport(config, parts));
     const transport = this.#transport;
+    this.handOver = this.#openHandOver();
+    const sendLate = (bytes: Uint8Array, port: number): void => {
+      this.#owed--;
+      transport.send(bytes, port);
+    };
     this.#state = (parts.openState ?? openRuntimeState)(config, logger);
     this.#dispatcher = new Dispatcher({
       arena: transport.arena,
-      send: (bytes, port) => transport.send(bytes, port),
+      send: sendLate,
       logger,
       onTickNeeded: () => this.#startTicking(),
       ...(this.#state === null ? {} : { lastSeq: this.#state.lastSeq }),
@@ -113,14 +131,15 @@ class Daemon implements RunningDaemon {
             config,
             logger,
             allocateImage,
+            state: this.#state,
             reply: this.#dispatcher.replyLate,
-            send: (bytes, port) => transport.send(bytes, port),
+            send: sendLate,
             onTickNeeded: () => this.#startTicking(),
           });
     const allowRegularFile = config.unsafeAcceptUserRequests;
     this.#constructs = new LogConstructor({
       dispatcher: this.#dispatcher,
-      send: (bytes, port) => transport.send(bytes, port),
+      send: sendLate,
       openStore: parts.openStore ?? ((device) => openStore(device, { allowRegularFile })),
       allocateImage,
       findName: parts.findName ?? mirrorName,
@@ -140,20 +159,38 @@ class Daemon implements RunningDaemon {
   async start(): Promise<void> {
     const transport = this.#transport;
     const logger = this.#logger;
+    const owedAround = await this.#takeOver();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, RESTORE_MS_MAX);
     });
     await Promise.race([this.#constructs.restoreAll(), late]);
     clearTimeout(timer);
-    transport.start(this.#dispatcher.handle);
+    const { handle } = this.#dispatcher;
+    transport.start((offset, length, port) => {
+      const reply = handle(offset, length, port);
+      if (reply === REPLY_LATER) this.#owed++;
+      return reply;
+    });
     this.#lookAtCluster();
-    const { foundSeq } = this.#state ?? { foundSeq: null };
-    if (foundSeq !== null) askAgain(foundSeq, (bytes, port) => transport.send(bytes, port));
+    if (owedAround !== null) askAgain(owedAround, (bytes, port) => transport.send(bytes, port));
     logger.info(
       { transport: transport.name, port: transport.port, receiveBufferBytes: transport.receiveBufferBytes },
       'answering the kernel',
     );
+  }
+
+  /** The request around which answers may be owed that the process before this one did not give; null where none are. */
+  async #takeOver(): Promise<number | null> {
+    const { takeOver } = this.#start;
+    if (takeOver === undefined) return this.#state?.foundSeq ?? null;
+    try {
+      const { owed } = await takeOver();
+      return owed ? (this.#state?.lastSeq[0] ?? null) : null;
+    } catch (error) {
+      await this.#transport.close();
+      throw error;
+    }
   }
 
   /** Local logs are served without a cluster; whoever started this daemon rather than singled should know that there is none. */
@@ -182,8 +219,57 @@ class Daemon implements RunningDaemon {
     return this.#stopping;
   }
 
+  #openHandOver(): DaemonHandOver | null {
+    const socket = this.#transport.handOver;
+    if (socket === null) return null;
+    return {
+      descriptor: socket.descriptor,
+      pause: () => this.#pause(socket),
+      resume: () => {
+        if (this.#stopping !== null) return;
+        this.#paused = false;
+        socket.resume();
+        this.#startTicking();
+      },
+      release: () => {
+        this.#stopping ??= this.#release();
+        return this.#stopping;
+      },
+    };
+  }
+
+  async #pause(socket: SocketHandOver): Promise<{ owed: boolean } | null> {
+    if (this.#stopping !== null) return null;
+    this.#paused = true;
+    socket.pause();
+    this.#stopTicking();
+    const until = performance.now() + PAUSE_MS_MAX;
+    while (this.#owed > 0 || this.#writing()) {
+      if (performance.now() >= until) break;
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_POLL_MS));
+    }
+    // A write of this process must not reach the device after one of the next. An answer may be missing: the kernel is asked to repeat its request.
+    // So is one that waits for a device: a log that is being made here would be made there, too.
+    const busy = this.#writing() || (this.#owed > 0 && poolIsBusy());
+    return busy || this.#stopping !== null ? null : { owed: this.#owed !== 0 };
+  }
+
+  #writing(): boolean {
+    for (const [, served] of this.#dispatcher.logs.entries()) {
+      if (served.writing ?? poolIsBusy()) return true;
+    }
+    return false;
+  }
+
+  async #release(): Promise<void> {
+    this.#cluster?.close();
+    for (const [, served] of this.#dispatcher.logs.entries()) served.close();
+    await this.#transport.close();
+    this.#end(ExitCode.OK);
+  }
+
   async #close(reason: string, exitCode: number): Promise<void> {
-    if (this.#ticking !== null) clearInterval(this.#ticking);
+    this.#stopTicking();
     this.#cluster?.close();
     await this.#transport.close();
     const waiting: string[] = [];
@@ -211,13 +297,26 @@ class Daemon implements RunningDaemon {
 
   #openTransport(config: DaemonConfig, parts: ServeParts): Transport {
     const { pollMicroseconds, receiveBufferBytes, unsafeAcceptUserRequests } = config;
+    const { descriptor, onUnusable } = this.#start;
     const options: TransportOptions = {
+      ...(descriptor === null ? {} : { descriptor }),
       receiveBufferBytes,
       acceptUserRequests: unsafeAcceptUserRequests,
       ...(pollMicroseconds === undefined ? {} : { pollMicroseconds }),
       onFault: (fault) => this.#fault(fault),
     };
     if (parts.openTransport !== undefined) return parts.openTransport(options);
+    if (descriptor === null || onUnusable === undefined) return this.#openChosen(config, options);
+    try {
+      return this.#openChosen(config, options);
+    } catch (error) {
+      onUnusable(error);
+      const { descriptor: _unusable, ...rest } = options;
+      return this.#openChosen(config, rest);
+    }
+  }
+
+  #openChosen(config: DaemonConfig, options: TransportOptions): Transport {
     if (config.transport === 'batch') return batchTransport(options);
     return openTransport({
       ...options,
@@ -255,7 +354,12 @@ class Daemon implements RunningDaemon {
   }
 
   #startTicking(): void {
-    this.#ticking ??= setInterval(() => this.#tick(), TICK_MS);
+    if (!this.#paused) this.#ticking ??= setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  #stopTicking(): void {
+    if (this.#ticking !== null) clearInterval(this.#ticking);
+    this.#ticking = null;
   }
 
   #tick(): void {
@@ -269,37 +373,4 @@ class Daemon implements RunningDaemon {
     clearInterval(this.#ticking);
     this.#ticking = null;
   }
-}
-
-function lazyCountOf(log: DirtyLog): number {
-  if (log instanceof DiskLog) return log.lazyCount;
-  return log instanceof ClusteredLog ? log.replica.lazyCount : 0;
-}
-
-function statusOf(served: Served): LogStatus {
-  const { log, name, counters } = served;
-  const summary = log.summary();
-  const hex = (word: number) => word.toString(16).padStart(8, '0');
-  return {
-    uuid: name.uuid,
-    luid: `0x${hex(name.luidHigh)}${hex(name.luidLow)}`,
-    dmName: served.dmName,
-    type: summary.type,
-    state: summary.state,
-    targetSectors: log.parameters.targetSectors,
-    regionSizeSectors: summary.regionSizeSectors,
-    regionCount: summary.regionCount,
-    inSyncCount: summary.inSyncCount,
-    dirtyCount: summary.dirtyCount,
-    lazyCount: lazyCountOf(log),
-    recovering: summary.recovering,
-    logDevice: served.device,
-    deviceStatus: summary.deviceStatus,
-    requests: counters.requests,
-    writes: counters.writes,
-    bytesWritten: counters.bytesWritten,
-    legFlushes: counters.legFlushes,
-    legFlushFailures: counters.legFlushFailures,
-    ...(served instanceof ServedClusteredLog ? { cluster: clusterStatusOf(served.host) } : {}),
-  };
 }

@@ -29,6 +29,7 @@ export class ServedLog implements Served {
   readonly #onWritten: (error: Error | null) => void;
   readonly #onLegsFlushed: (error: Error | null) => void;
   #closed = false;
+  #writes = 0;
   #writeFailing = false;
   #legsFailing = false;
 
@@ -66,6 +67,10 @@ export class ServedLog implements Served {
 
   get device(): string | null {
     return this.#store?.deviceNumber ?? null;
+  }
+
+  get writing(): boolean {
+    return this.#writes > 0;
   }
 
   get dmName(): string | null {
@@ -141,11 +146,13 @@ export class ServedLog implements Served {
   #write(): void {
     const disk = this.#disk as DiskLog;
     this.counters.writes++;
+    this.#writes++;
     for (let i = 0; i < disk.runCount; i++) this.counters.bytesWritten += disk.runs[2 * i + 1] as number;
     (this.#store as ImageStore).writeRuns(disk.image, disk.runs, disk.runCount, this.#onWritten);
   }
 
   #written(error: Error | null): void {
+    this.#writes--;
     if (this.#closed) return;
     if (error !== null) {
       if (!this.#writeFailing) {

@@ -58,6 +58,8 @@ export interface Served {
   readonly dmName: string | null;
   /** Whoever writes the image: logs with the same one never write it against each other. */
   readonly imageKeeper: object;
+  /** Whether a write to the log device is under way. Absent where the log does not know. */
+  readonly writing?: boolean;
   /** Serves a request: `effects` holds the reply, everything else that was asked for is under way when this returns. */
   request(view: FrameView, port: number, effects: Effects): void;
   tick(nowMs: number): void;

@@ -141,6 +141,7 @@ describe('runDaemon', () => {
         logs: [],
       };
     }
+    readonly handOver = null;
     async stop(reason: string): Promise<void> {
       this.stops.push(reason);
       this.end(0);

@@ -2,7 +2,7 @@
 export class LifecycleError extends Error {
   override readonly name = 'LifecycleError';
   /** Stable. */
-  readonly code: 'ERR_RUNTIME_DIR' | 'ERR_ALREADY_RUNNING' | 'ERR_NO_RIGHTS';
+  readonly code: 'ERR_RUNTIME_DIR' | 'ERR_ALREADY_RUNNING' | 'ERR_NO_RIGHTS' | 'ERR_HANDOVER';
   constructor(code: LifecycleError['code'], message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;

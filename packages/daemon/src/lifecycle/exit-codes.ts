@@ -16,6 +16,8 @@ export const ExitCode = {
   CANNOT_CREATE: 73,
   /** Another log daemon runs on this host. EX_TEMPFAIL. */
   ALREADY_RUNNING: 75,
+  /** Started to take the place of a daemon that serves on. EX_PROTOCOL. */
+  HANDOVER: 76,
   /** Rights are missing: root, or CAP_NET_ADMIN and CAP_SYS_ADMIN. EX_NOPERM. */
   NO_RIGHTS: 77,
 } as const;
@@ -30,6 +32,7 @@ export const EXIT_CODE_TEXTS: readonly (readonly [code: string, text: string])[]
   ['70', 'internal error: please report the log'],
   ['73', 'cannot create the runtime directory or the control socket'],
   ['75', 'another log daemon runs on this host'],
+  ['76', 'did not take the place of the daemon that started it, which serves on'],
   ['77', 'missing rights: run as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN'],
   ['128+n', 'a second signal n ended it at once (130 SIGINT, 143 SIGTERM)'],
 ];
@@ -51,6 +54,7 @@ const BY_ERROR_CODE: Readonly<Record<string, ExitCode>> = {
   ERR_RUNTIME_DIR: ExitCode.CANNOT_CREATE,
   ERR_ALREADY_RUNNING: ExitCode.ALREADY_RUNNING,
   ERR_NO_RIGHTS: ExitCode.NO_RIGHTS,
+  ERR_HANDOVER: ExitCode.HANDOVER,
 };
 
 /** The exit code for what ended a daemon. What is not known is a bug: {@link ExitCode.INTERNAL}. */

@@ -4,11 +4,15 @@ import { type ControlMethod, ControlServer } from '../control/server.js';
 import { reason } from '../device/errors.js';
 import type { Logger } from '../logging.js';
 import { daemonMetrics } from '../metrics.js';
-import type { RunningDaemon, Serve } from '../serve-types.js';
+import type { RunningDaemon, Serve, ServeStart } from '../serve-types.js';
 import { ExitCode, exitCodeOf } from './exit-codes.js';
-import { acquireInstanceLock, INSTANCE_LOCK_NAME } from './instance-lock.js';
+import { handOverSwitch } from './hand-over-switch.js';
+import { INSTANCE_LOCK_NAME } from './instance-lock.js';
+import { Place } from './place.js';
+import { inheritedPredecessor, type Predecessor } from './predecessor.js';
 import { preflight } from './preflight.js';
 import { ensureRuntimeDir } from './runtime-dir.js';
+import { openServiceManager, type ServiceManager } from './service-manager.js';
 import { onStopSignals, type SignalSource } from './signals.js';
 
 export interface RunOptions {
@@ -24,38 +28,39 @@ export interface RunOptions {
   readonly preflight?: () => string[];
   /** Default {@link INSTANCE_LOCK_NAME}. Tests take one of their own. */
   readonly lockName?: string;
+  /** The daemon whose place is taken. Default: the one that started this process for that, if one did. */
+  readonly predecessor?: Predecessor | null;
+  /** Default: the one that started this process, if one did. */
+  readonly serviceManager?: ServiceManager;
 }
 
 /**
  * Runs a daemon in the foreground until it ends, and resolves with its exit code. Never rejects.
  *
  * Order: preflight, lock, runtime directory, a look at the control socket, serve, control socket. So the socket exists only once the daemon
- * can answer: who waits for it waits for the right thing.
+ * can answer: who waits for it waits for the right thing. A successor serves all but the last step before it asks for the lock.
  */
 export async function runDaemon(options: RunOptions): Promise<number> {
   const { config, logger } = options;
   const stopping = stopSwitch(options);
   const cleanUps: (() => void | Promise<void>)[] = [stopping.dispose];
   try {
+    const manager = options.serviceManager ?? openServiceManager(logger);
+    const predecessor = options.predecessor === undefined ? inheritedPredecessor() : options.predecessor;
     for (const warning of (options.preflight ?? preflight)()) logger.warn(warning);
-    const lock = await acquireInstanceLock(options.lockName ?? INSTANCE_LOCK_NAME);
-    cleanUps.push(() => lock.release());
-    const directory = await ensureRuntimeDir(config.runtimeDir);
-    if (!directory.inMemory) {
-      logger.warn(
-        { runtimeDir: directory.path },
-        'the runtime directory is not on a tmpfs: saving state may wait for a disk',
-      );
-    }
     const methods: Record<string, ControlMethod> = {};
     const control = new ControlServer({ path: config.controlSocket, logger, methods });
-    await control.check();
+    const place = new Place(options.lockName ?? INSTANCE_LOCK_NAME, control);
+    cleanUps.push(() => place.release());
+    if (predecessor === null) await place.take();
+    await useRuntimeDir(options);
+    if (predecessor === null) await place.checkControl();
     if (config.unsafeAcceptUserRequests) {
       logger.warn(
         'UNSAFE: requests of any local process are served (--unsafe-accept-user-requests); use it in tests only',
       );
     }
-    const running = await options.serve(config, logger);
+    const running = await options.serve(config, logger, startOf(predecessor, manager, place, logger));
     const metrics = daemonMetrics(() => running.status());
     Object.assign(methods, { status: () => running.status(), metrics: () => metrics.text() });
     if (running.operable !== undefined) {
@@ -65,11 +70,17 @@ export async function runDaemon(options: RunOptions): Promise<number> {
       );
     }
     await openControl(control, running);
-    cleanUps.push(() => control.close());
+    await manager.ready(running.handOver?.descriptor ?? null);
     const { transport } = running.status();
     logger.info({ pid: process.pid, controlSocket: config.controlSocket, transport }, 'serving dirty logs');
-    stopping.arm(running);
-    return await running.closed;
+    const handingOver = handOverSwitch(running, { logger, manager, place, signals: options.signals });
+    cleanUps.push(handingOver.dispose);
+    stopping.arm(running, manager);
+    const exitCode = await running.closed;
+    await handingOver.settled();
+    // Whoever comes next must not go on with a socket that is dead.
+    if (exitCode === ExitCode.UNAVAILABLE) await manager.forgetDescriptor();
+    return exitCode;
   } catch (error) {
     const exitCode = exitCodeOf(error);
     logger.fatal({ err: error, exitCode }, `cannot go on: ${reason(error)}`);
@@ -77,6 +88,45 @@ export async function runDaemon(options: RunOptions): Promise<number> {
   } finally {
     for (const cleanUp of cleanUps.reverse()) await cleanUp();
   }
+}
+
+async function useRuntimeDir({ config, logger }: RunOptions): Promise<void> {
+  const directory = await ensureRuntimeDir(config.runtimeDir);
+  if (directory.inMemory) return;
+  logger.warn(
+    { runtimeDir: directory.path },
+    'the runtime directory is not on a tmpfs: saving state may wait for a disk',
+  );
+}
+
+/** Where the socket comes from, and when the logs are this process's. */
+function startOf(
+  predecessor: Predecessor | null,
+  manager: ServiceManager,
+  place: Place,
+  logger: Logger,
+): ServeStart {
+  if (predecessor !== null) {
+    return {
+      descriptor: predecessor.descriptor,
+      takeOver: async () => {
+        const taken = await predecessor.takeOver();
+        await place.takeFromDying();
+        await place.checkControl();
+        return taken;
+      },
+    };
+  }
+  return {
+    descriptor: manager.storedDescriptor,
+    onUnusable: (error) => {
+      logger.error(
+        { err: error },
+        'the socket that the service manager has kept cannot be used: another is opened, and requests that wait in it are repeated by the kernel after 15 s',
+      );
+      void manager.forgetDescriptor();
+    },
+  };
 }
 
 /** A daemon that serves but cannot be asked is not left behind. */
@@ -91,16 +141,18 @@ async function openControl(control: ControlServer, daemon: RunningDaemon): Promi
 
 interface StopSwitch {
   /** From now on a stop signal stops `daemon`; one that came earlier stops it now. */
-  arm(daemon: RunningDaemon): void;
+  arm(daemon: RunningDaemon, manager: ServiceManager): void;
   dispose(): void;
 }
 
 /** Listens from the very start: a signal during the start must not kill a daemon that has just begun to answer. */
 function stopSwitch({ logger, endNow, signals }: RunOptions): StopSwitch {
   let asked: string | null = null;
-  let daemon: RunningDaemon | null = null;
+  let armed: readonly [RunningDaemon, ServiceManager] | null = null;
   const stop = (): void => {
-    if (asked === null || daemon === null) return;
+    if (asked === null || armed === null) return;
+    const [daemon, manager] = armed;
+    void manager.stopping(`stopping (${asked})`);
     daemon.stop(asked).catch((error: unknown) => {
       logger.fatal({ err: error }, 'stopping failed');
       endNow(ExitCode.INTERNAL);
@@ -120,8 +172,8 @@ function stopSwitch({ logger, endNow, signals }: RunOptions): StopSwitch {
   );
   return {
     dispose,
-    arm: (running) => {
-      daemon = running;
+    arm: (running, manager) => {
+      armed = [running, manager];
       stop();
     },
   };

@@ -1,12 +1,14 @@
 import { constants } from 'node:os';
 
 export type StopSignal = 'SIGTERM' | 'SIGINT';
+/** Asks for a hand-over: what `systemctl reload` sends. */
+export const HAND_OVER_SIGNAL = 'SIGHUP';
 export const STOP_SIGNALS: readonly StopSignal[] = ['SIGTERM', 'SIGINT'];
 
 /** What is needed of `process`; tests give an emitter. */
 export interface SignalSource {
-  on(signal: StopSignal, listener: () => void): unknown;
-  off(signal: StopSignal, listener: () => void): unknown;
+  on(signal: StopSignal | typeof HAND_OVER_SIGNAL, listener: () => void): unknown;
+  off(signal: StopSignal | typeof HAND_OVER_SIGNAL, listener: () => void): unknown;
 }
 
 /**

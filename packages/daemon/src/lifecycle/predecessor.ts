@@ -1,0 +1,49 @@
+import { LifecycleError } from './errors.js';
+import { type HandOverChannel, HandOverTalk, SUCCESSOR_VARIABLE } from './hand-over.js';
+
+/** The daemon that has started this one to take its place. */
+export interface Predecessor {
+  /** The connector socket. */
+  readonly descriptor: number;
+  /**
+   * Says that this process is ready, and resolves when the place is its own; `owed` where some requests were read and not answered.
+   *
+   * @throws LifecycleError `ERR_HANDOVER`: the predecessor serves on.
+   */
+  takeOver(): Promise<{ readonly owed: boolean }>;
+}
+
+/** Null where this process was started by anybody else. Says so only once: what this process starts is no successor. */
+export function inheritedPredecessor(
+  channel: HandOverChannel = process as HandOverChannel,
+  environment: NodeJS.ProcessEnv = process.env,
+): Predecessor | null {
+  const given = environment[SUCCESSOR_VARIABLE];
+  delete environment[SUCCESSOR_VARIABLE];
+  if (given === undefined || !/^[0-9]{1,4}$/.test(given) || channel.connected !== true) return null;
+  const talk = new HandOverTalk(channel);
+  return {
+    descriptor: Number(given),
+    takeOver: async () => {
+      try {
+        return await takeOver(talk);
+      } finally {
+        talk.end();
+      }
+    },
+  };
+}
+
+/** A predecessor that dies meanwhile leaves what a kill -9 leaves: its lock is free, and its requests were perhaps not answered. */
+async function takeOver(talk: HandOverTalk): Promise<{ owed: boolean }> {
+  await talk.say({ dmlog: 'ready' });
+  const offer = await talk.next();
+  if (offer === null) return { owed: true };
+  if (offer.dmlog !== 'yours') {
+    const why = offer.reason ?? `it said ${offer.dmlog}`;
+    throw new LifecycleError('ERR_HANDOVER', `the daemon before this one serves on: ${why}`);
+  }
+  await talk.say({ dmlog: 'taken' });
+  const released = await talk.next();
+  return { owed: released === null || offer.owed !== false };
+}

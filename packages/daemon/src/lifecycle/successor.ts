@@ -1,0 +1,119 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import type { Logger } from '../logging.js';
+import type { DaemonHandOver } from '../serve-types.js';
+import { HandOverTalk, SUCCESSOR_DESCRIPTOR, SUCCESSOR_VARIABLE } from './hand-over.js';
+
+/** How long the next daemon may take until it is ready. Nobody waits for it: this one serves meanwhile. */
+export const SUCCESSOR_START_MS_MAX = 60_000;
+/** How long it may take to say that it goes on. Requests wait meanwhile. */
+export const SUCCESSOR_TAKES_MS_MAX = 150;
+/** How often this daemon tries to pause, and how long it serves in between. */
+export const PAUSE_TRIES_MAX = 30;
+const PAUSE_AGAIN_MS = 200;
+
+export interface SuccessorOptions {
+  readonly handOver: DaemonHandOver;
+  readonly logger: Logger;
+  /** Frees everything that the next daemon needs: logs, control socket, lock. */
+  readonly release: (pid: number) => Promise<void>;
+  /** Default: {@link startSuccessor}. */
+  readonly start?: (descriptor: number) => ChildProcess;
+  readonly startMsMax?: number;
+  /** Aborted when this daemon ends by itself: the next one must not be left behind, unless it has the place already. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Starts the next daemon and gives it this one's place. Resolves with true when that is done and this process has nothing left to do; with false, and a log
+ * line that says why, when this one goes on to serve. Never rejects.
+ */
+export async function giveWayToSuccessor(options: SuccessorOptions): Promise<boolean> {
+  const { logger } = options;
+  let child: ChildProcess;
+  try {
+    child = (options.start ?? startSuccessor)(options.handOver.descriptor);
+  } catch (error) {
+    logger.error({ err: error }, 'the next daemon cannot be started: this one goes on');
+    return false;
+  }
+  const ended = new Promise<void>((resolve) => {
+    child.once('exit', () => resolve());
+    child.once('error', () => resolve());
+  });
+  const talk = new HandOverTalk(child);
+  let released = false;
+  const abort = (): void => {
+    if (!released) child.kill('SIGKILL');
+  };
+  options.signal?.addEventListener('abort', abort);
+  const problem = await negotiate(options, child, talk, () => {
+    released = true;
+  });
+  options.signal?.removeEventListener('abort', abort);
+  if (problem === null) {
+    await talk.say({ dmlog: 'released' });
+    talk.end();
+    child.unref();
+    return true;
+  }
+  child.kill('SIGKILL');
+  await ended;
+  talk.end();
+  // Only now is it certain that nobody else answers.
+  options.handOver.resume();
+  logger.error(
+    { successor: child.pid, exitCode: child.exitCode, problem },
+    `no hand-over, this daemon goes on: ${problem}`,
+  );
+  return false;
+}
+
+/** Null when the place is released, or what went wrong; this daemon may be paused then. */
+async function negotiate(
+  { handOver, logger, release, startMsMax }: SuccessorOptions,
+  child: ChildProcess,
+  talk: HandOverTalk,
+  commit: () => void,
+): Promise<string | null> {
+  const ready = await talk.next(startMsMax ?? SUCCESSOR_START_MS_MAX);
+  if (ready?.dmlog !== 'ready') return 'the next daemon did not start (its own log lines say why)';
+  const paused = await pauseAtLast(handOver);
+  if (paused === null) {
+    const reason = 'a log device does not end its writes';
+    await talk.say({ dmlog: 'refused', reason });
+    return reason;
+  }
+  const pausedAt = performance.now();
+  await talk.say({ dmlog: 'yours', owed: paused.owed });
+  const taken = await talk.next(SUCCESSOR_TAKES_MS_MAX);
+  if (taken?.dmlog !== 'taken') return 'the next daemon did not take its place in time';
+  commit();
+  await release(child.pid as number).catch((error: unknown) => {
+    logger.error({ err: error }, 'not everything could be let go of: this process ends, which does the rest');
+  });
+  logger.info(
+    { successor: child.pid, owed: paused.owed, pausedMs: Math.round(performance.now() - pausedAt) },
+    'place handed to the next daemon: it answers what waits in the socket',
+  );
+  return null;
+}
+
+async function pauseAtLast(handOver: DaemonHandOver): Promise<{ owed: boolean } | null> {
+  for (let attempt = 0; attempt < PAUSE_TRIES_MAX; attempt++) {
+    const paused = await handOver.pause();
+    if (paused !== null) return paused;
+    handOver.resume();
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_AGAIN_MS));
+  }
+  return null;
+}
+
+/** The program of this process as it is on disk now, with the same words, and its environment but for what names this process. */
+function startSuccessor(descriptor: number): ChildProcess {
+  const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES, WATCHDOG_PID, ...environment } = process.env;
+  return spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+    argv0: process.argv0,
+    env: { ...environment, [SUCCESSOR_VARIABLE]: String(SUCCESSOR_DESCRIPTOR) },
+    stdio: ['ignore', 'inherit', 'inherit', descriptor, 'ipc'],
+  });
+}
