@@ -37,6 +37,10 @@ function applyEntry(state: ReplicatedState, nodeId: number, type: EntryType, wor
       state.meet(nodeId, bootIdText(words), true);
       forRuns(words.subarray(BOOT_ID_WORDS), (region) => state.bringGivenUp(region));
       return state.broughtAll();
+    case EntryType.BROUGHT_BELIEFS:
+      state.meet(nodeId, bootIdText(words), true);
+      forRuns(words.subarray(BOOT_ID_WORDS), (region) => state.bringBelief(region));
+      return state.broughtAll();
     case EntryType.BROUGHT_OTHERS: {
       // A participant knows its own marks better than any history does.
       const known = state.nodes.get(words[0] as number);

@@ -4,7 +4,7 @@ import type { ReplicatedState } from './state.js';
 
 /**
  * What a member brings along when its own history ends and another goes on (design rule 22): the marks of its own kernel, `held` among them; every region that this
- * history doubts; those that its kernel may be recovering (`recovering`) or writing on one leg; and the marks of all other nodes that it knows of.
+ * history doubts, and every one that its kernel may take for in sync; those that its kernel may be recovering (`recovering`) or writing on one leg; and the marks of all other nodes that it knows of.
  */
 export function bringAlong(
   state: ReplicatedState,
@@ -20,6 +20,8 @@ export function bringAlong(
   doubts.fill(true);
   doubts.andNot(state.inSync);
   doubts.or(state.stale);
+  const beliefs = new RegionBitmap(state.regionCount);
+  beliefs.copyFrom(state.inSync);
   const givenUp = new RegionBitmap(state.regionCount);
   givenUp.copyFrom(state.givenUp);
   for (const region of recovering) givenUp.set(region);
@@ -27,6 +29,7 @@ export function bringAlong(
   const entries = [
     ...runEntries(EntryType.BROUGHT_MARKS, marks, head),
     ...runEntries(EntryType.BROUGHT_DOUBTS, doubts, head),
+    ...runEntries(EntryType.BROUGHT_BELIEFS, beliefs, head),
     ...runEntries(EntryType.BROUGHT_GIVEN_UP, givenUp, head),
   ];
   for (const node of state.nodes.values()) {

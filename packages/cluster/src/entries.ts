@@ -38,6 +38,8 @@ export const EntryType = {
   BROUGHT_GIVEN_UP: 15,
   /** The sender, who is the writer, writes no more: the participant with the lowest node id is the writer from here on. */
   HANDOVER: 16,
+  /** Boot id, then runs: regions that are in sync in that history, which its kernel may have been told and does not ask again. */
+  BROUGHT_BELIEFS: 17,
 } as const;
 export type EntryType = (typeof EntryType)[keyof typeof EntryType];
 
@@ -127,6 +129,7 @@ function isValid(type: number, words: Uint32Array, regionCount: number): boolean
     case EntryType.BROUGHT_MARKS:
     case EntryType.BROUGHT_DOUBTS:
     case EntryType.BROUGHT_GIVEN_UP:
+    case EntryType.BROUGHT_BELIEFS:
       return words.length >= BOOT_ID_WORDS && areRuns(words.subarray(BOOT_ID_WORDS), regionCount);
     case EntryType.BROUGHT_OTHERS:
       return words.length > BOOT_ID_WORDS && areRuns(words.subarray(1 + BOOT_ID_WORDS), regionCount);

@@ -276,6 +276,14 @@ export class ReplicatedState {
     if (this.inSync.get(region)) this.#distrust(region);
   }
 
+  /**
+   * The member's kernel may take `region` for in sync: it does not ask whether somebody recovers it, and what it is told of it now makes it write one leg. Nobody may
+   * recover it before that kernel was reloaded.
+   */
+  bringBelief(region: number): void {
+    if (this.work.get(region)) this.#distrust(region);
+  }
+
   /** The member's kernel may be recovering `region`, or writes it on one leg only: nobody may recover it before that kernel was reloaded. */
   bringGivenUp(region: number): void {
     this.#distrust(region);

@@ -160,4 +160,33 @@ describe('stories of partitions', () => {
       dirty 5
     `);
   });
+
+  it("what became work while a node was away is nobody's work before its kernel, which takes it for in sync, was reloaded", () => {
+    tell(`
+      up 1 2 3
+      2 marks 7
+      3 marks 6
+      cut 2
+      crash 3
+      up 3
+      reload 1
+      not in sync 6
+      heal
+      given up 6
+      reload 1
+      reload 3
+      given up 6
+      reload 2
+      not in sync 6
+    `);
+  });
+
+  it('a node that had nothing to do is away and comes back: nothing is in doubt', () => {
+    tell(`
+      up 1 2 3
+      cut 2
+      heal
+      clean 9
+    `);
+  });
 });

@@ -13,7 +13,7 @@ import { MemberHost } from './member-host.js';
  *     leave 1                its daemon gives the log up
  *     cut 1 | heal           it cannot hear the others | all hear each other
  *     reload 1               its table is loaded anew
- *     clean 5 | dirty 5      what all participants say of a region; `in sync 5`, `not in sync 5`, `stale 5`
+ *     clean 5 | dirty 5      what all participants say of a region; `in sync 5`, `not in sync 5`, `stale 5`, `given up 5`
  *     writer 2               who keeps the image
  *     writing 1: 5 6         what node 1's kernel is allowed to write
  */
@@ -68,6 +68,8 @@ export function tell(story: string): void {
     'not in sync': ([region]) =>
       expect(all(({ state }) => state.inSync.get(region as number))).toEqual([false]),
     stale: ([region]) => expect(all(({ state }) => state.stale.get(region as number))).toEqual([true]),
+    'given up': ([region]) =>
+      expect(all(({ state }) => state.givenUp.get(region as number))).toEqual([true]),
     writer: ([node]) => expect(all(({ member }) => member.writer)).toEqual([node]),
     writing: ([node, ...regions]) =>
       expect([...host(node as number).writing].sort((a, b) => a - b)).toEqual(regions),
