@@ -5,6 +5,7 @@
 #include "dmlog_connector.h"
 
 #include <stddef.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -106,6 +107,17 @@ static napi_value process_lock_mapping(napi_env env, napi_callback_info info) {
   return errno_value(env, locked == 0 ? 0 : errno);
 }
 
+/* lockFile(fd) → 0 or an errno: EWOULDBLOCK where another process holds it. Ends with the last descriptor of this opening, that is with the process. */
+static napi_value process_lock_file(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argv[1];
+  int32_t fd;
+  if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || napi_get_value_int32(env, argv[0], &fd) != napi_ok) {
+    return errno_value(env, EINVAL);
+  }
+  return errno_value(env, syscall(SYS_flock, fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno);
+}
+
 static void free_words(char **words) {
   if (words == NULL) return;
   for (size_t i = 0; words[i] != NULL; i++) free(words[i]);
@@ -167,6 +179,7 @@ bool export_process(napi_env env, napi_value exports) {
       {"becomeIoFlusher", process_become_flusher},
       {"lockMapping", process_lock_mapping},
       {"execute", process_execute},
+      {"lockFile", process_lock_file},
   };
   for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
     napi_value function;

@@ -16,6 +16,8 @@ export interface ProcessBinding {
   becomeIoFlusher(): number;
   /** mlock2(2) with MLOCK_ONFAULT of the addresses from `start` to `end`. */
   lockMapping(start: number, end: number): number;
+  /** flock(2), exclusive and without waiting: EWOULDBLOCK (EAGAIN) where another opening of the file holds it. */
+  lockFile(descriptor: number): number;
   /** execve(2): returns only where it fails. Descriptors below `descriptors` stay open. */
   execute(file: string, argv: readonly string[], environment: readonly string[], descriptors: number): number;
 }

@@ -22,6 +22,7 @@ export { type ConnectorBinding, loadBinding, type NativeHandle, type ProcessBind
 export { ConnectorError, type ConnectorErrorCode } from './errors.js';
 export { type LoopbackTransport, type LoopbackTransportOptions, loopbackTransport } from './loopback.js';
 export { netlinkTransport } from './netlink.js';
+export { type ConnectorListener, connectorListeners } from './netlink-table.js';
 export { type OpenTransportOptions, openTransport } from './open.js';
 export { POLL_MICROSECONDS_MAX } from './options.js';
 export * from './transport.js';

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { CONNECTOR_GROUP } from './transport.js';
 
 /**
  * The netlink sockets of this process's network namespace. By way of `self`: systemd's ProcSubset=pid hides the rest of /proc.
@@ -7,7 +8,9 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
  * `sk | Eth (the protocol) | Pid (the port) | Groups | Rmem | Wmem | Dump | Locks | Drops | Inode`
  */
 const TABLE = '/proc/self/net/netlink';
-const COLUMN = { protocol: 1, port: 2, drops: 8, inode: 9 } as const;
+const COLUMN = { protocol: 1, port: 2, groups: 3, drops: 8, inode: 9 } as const;
+/** NETLINK_CONNECTOR, include/uapi/linux/netlink.h. */
+const CONNECTOR_PROTOCOL = 11;
 const DESCRIPTORS = '/proc/self/fd';
 
 /** A netlink socket of this process. */
@@ -27,6 +30,28 @@ export function findOwnSocket(protocol: number, port: number): OwnSocket {
   const descriptor = readdirSync(DESCRIPTORS).find((name) => targetOf(name) === `socket:[${inode}]`);
   if (descriptor === undefined) throw new Error(`${DESCRIPTORS} does not list socket ${inode}`);
   return { descriptor: Number(descriptor), inode };
+}
+
+/** A socket of any process that hears what the kernel asks. */
+export interface ConnectorListener {
+  /** Mostly the id of the process that opened it; a process chooses. */
+  readonly port: number;
+  /** In sockfs: `/proc/<pid>/fd` of the processes that have it leads to `socket:[<inode>]`. */
+  readonly inode: string;
+}
+
+/** Who listens on the connector group of dm-log-userspace in this network namespace. Throws where the table cannot be read. */
+export function connectorListeners(table: string = TABLE): ConnectorListener[] {
+  return rows(table).flatMap((columns) => {
+    const groups = Number.parseInt(columns[COLUMN.groups] ?? '', 16);
+    if (
+      columns[COLUMN.protocol] !== `${CONNECTOR_PROTOCOL}` ||
+      ((groups >>> (CONNECTOR_GROUP - 1)) & 1) === 0
+    ) {
+      return [];
+    }
+    return [{ port: Number(columns[COLUMN.port]), inode: columns[COLUMN.inode] as string }];
+  });
 }
 
 /** Counts the datagrams that found a socket's receive buffer full. One read of the table, some 50 microseconds, per call. */
@@ -59,8 +84,8 @@ export class DropCounter {
   }
 }
 
-function rows(): string[][] {
-  const lines = readFileSync(TABLE, 'latin1').split('\n');
+function rows(table: string = TABLE): string[][] {
+  const lines = readFileSync(table, 'latin1').split('\n');
   return lines.map((line) => line.trim().split(/\s+/));
 }
 

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { openSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterEach, expect, it } from 'vitest';
-import { batchTransport, netlinkTransport, type Transport } from '../src/index.js';
+import { batchTransport, connectorListeners, netlinkTransport, type Transport } from '../src/index.js';
 import { frame, numberOf } from './frames.js';
 import { netlinkPeer, serveOwn, until } from './rig.js';
 import { describeSockets } from './rights.js';
@@ -42,6 +42,9 @@ describeSockets('a socket that changes hands', () => {
       child.stdout?.once('data', (bytes) => resolve(Number(bytes))),
     );
     expect(port).toBe(transport.port);
+    // One socket, whoever has it open.
+    expect(connectorListeners().filter((listener) => listener.port === port).length).toBe(1);
+    expect(connectorListeners().some((listener) => listener.port === peer.port)).toBe(false);
     await until(() => replies.length === 5);
     await transport.close();
     peer.request(frame(6));

@@ -1,8 +1,10 @@
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { constants } from 'node:os';
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { loadBinding } from '../src/index.js';
 
 const ADDON = fileURLToPath(
@@ -58,5 +60,17 @@ describe('process', () => {
       `${constants.errno.EPERM} false 22`,
       '12 false 22',
     ]).toContain(locked.trim());
+  });
+
+  it('locks a file for as long as it is open, whoever else opened it', () => {
+    const path = join(mkdtempSync(join(tmpdir(), 'dmlog-lock-')), 'lock');
+    onTestFinished(() => rmSync(dirname(path), { recursive: true }));
+    const { lockFile } = loadBinding();
+    const [first, second] = [openSync(path, 'w'), openSync(path, 'w')];
+    expect([lockFile(first), lockFile(first), lockFile(second)]).toEqual([0, 0, constants.errno.EAGAIN]);
+    closeSync(first);
+    expect(lockFile(second)).toBe(0);
+    closeSync(second);
+    expect(lockFile(999_999)).toBe(constants.errno.EBADF);
   });
 });
