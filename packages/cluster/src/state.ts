@@ -284,9 +284,15 @@ export class ReplicatedState {
     if (this.work.get(region)) this.#distrust(region);
   }
 
-  /** The member's kernel may be recovering `region`, or writes it on one leg only: nobody may recover it before that kernel was reloaded. */
+  /**
+   * The member's kernel may be recovering `region`, or writes it on one leg only: nobody may recover it before that kernel was reloaded, nor read the other leg. Kernels
+   * that took it for in sync may write it on one leg from now on, as nobody recovers it.
+   */
   bringGivenUp(region: number): void {
-    this.#distrust(region);
+    if (!this.inSync.clear(region)) return this.#distrust(region);
+    this.stale.clear(region);
+    if (this.clean.clear(region)) this.watcher.dirtied(region);
+    this.givenUp.set(region);
   }
 
   broughtAll(): void {

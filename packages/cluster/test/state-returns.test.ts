@@ -1,0 +1,63 @@
+import { expect, it } from 'vitest';
+import { Presence, ReplicatedState } from '../src/state.js';
+
+const REGIONS = 8;
+const BOOTS = ['1', '2', '3'].map((id) => id.padStart(32, '0')) as [string, string, string];
+
+/** A state with everything in sync under two live nodes; the third is coming back. */
+function stateOfTwo() {
+  const state = new ReplicatedState(REGIONS);
+  const all = new ReplicatedState(REGIONS).work;
+  state.begin(all);
+  const nodes = [1, 2].map((id) => {
+    const node = state.meet(id, BOOTS[id - 1] as string);
+    state.ready(node);
+    state.resumed(node);
+    return node;
+  });
+  return { state, nodes, third: state.meet(3, BOOTS[2], true) };
+}
+
+it('a region that the kernel of a returning node writes on one leg is read from no other, and recovered after all were reloaded', () => {
+  const { state, nodes, third } = stateOfTwo();
+  const dirtied: number[] = [];
+  state.watcher = { dirtied: (region) => dirtied.push(region), cleaned: () => {} };
+  state.bringGivenUp(5);
+  state.broughtAll();
+  state.checkInvariants();
+  expect([state.inSync, state.clean, state.work, state.stale].map((one) => one.get(5))).toEqual([
+    false,
+    false,
+    false,
+    false,
+  ]);
+  expect(state.givenUp.get(5)).toBe(true);
+  expect(dirtied).toEqual([5]);
+  state.ready(third);
+  state.reconnected(third);
+  expect(third.presence).toBe(Presence.LIVE);
+  for (const node of [...nodes, third]) {
+    expect(state.work.get(5)).toBe(false);
+    state.suspended(node);
+    state.resumed(node);
+    state.checkInvariants();
+  }
+  expect(state.work.get(5)).toBe(true);
+});
+
+it('a region that such a kernel may be recovering is neither work nor leased any more', () => {
+  const { state, nodes, third } = stateOfTwo();
+  const [one] = nodes as [(typeof nodes)[0]];
+  state.bringDoubt(4);
+  state.broughtAll();
+  for (const node of [...nodes, third]) {
+    state.suspended(node);
+    state.resumed(node);
+  }
+  state.lease(one, 1, 4);
+  expect(state.leased.get(4)).toBe(true);
+  state.bringGivenUp(4);
+  state.broughtAll();
+  state.checkInvariants();
+  expect([state.leased.get(4), state.work.get(4), state.givenUp.get(4)]).toEqual([false, false, true]);
+});
