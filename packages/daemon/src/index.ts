@@ -16,7 +16,14 @@
 export type { ClusterAccess } from './cluster/access.js';
 export { type Dmsetup, dmsetup, mirrorsOf, reloadTable } from './cluster/dmsetup.js';
 export { type CommandEnvironment, runCommand } from './command/command.js';
-export { formatBytes, formatInSync, formatStatus, formatUptime } from './command/format.js';
+export {
+  formatBytes,
+  formatInSync,
+  formatStatus,
+  formatTable,
+  formatUptime,
+  printable,
+} from './command/format.js';
 export { type Program, runProgram } from './command/program.js';
 export { sizeThreadPool, THREAD_POOL_THREADS } from './command/thread-pool.js';
 export { ConfigError } from './config/errors.js';
@@ -57,6 +64,7 @@ export { LogDevice, type LogDeviceOptions } from './device/log-device.js';
 export {
   type BlockFacts,
   blockFacts,
+  deviceNumberOf,
   holderNamesOf,
   holdersOf,
   SECTOR_BYTES,
@@ -73,9 +81,15 @@ export {
   type HandOverStep,
   SUCCESSOR_VARIABLE,
 } from './lifecycle/hand-over.js';
-export { acquireInstanceLock, INSTANCE_LOCK_NAME, type InstanceLock } from './lifecycle/instance-lock.js';
+export {
+  acquireInstanceLock,
+  INSTANCE_LOCK_NAME,
+  type InstanceLock,
+  type InstanceLockOptions,
+} from './lifecycle/instance-lock.js';
 export { inheritedPredecessor, type Predecessor } from './lifecycle/predecessor.js';
 export { type PreflightRoots, preflight } from './lifecycle/preflight.js';
+export { type Listener, otherListeners, referenceDaemon } from './lifecycle/rivals.js';
 export { type RunOptions, runDaemon } from './lifecycle/run.js';
 export { ensureRuntimeDir, type RuntimeDir } from './lifecycle/runtime-dir.js';
 export { openServiceManager, ServiceManager, STORED_NAME } from './lifecycle/service-manager.js';

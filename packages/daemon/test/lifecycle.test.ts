@@ -12,6 +12,7 @@ import {
   ExitCode,
   ensureRuntimeDir,
   exitCodeOf,
+  type InstanceLockOptions,
   loadConfig,
   onStopSignals,
   type RunningDaemon,
@@ -23,7 +24,11 @@ import { rejection, scratchDirectory } from './helpers/scratch.js';
 
 const silent = pino({ level: 'silent' });
 let locks = 0;
-const lockName = (): string => `dmlog-test/${process.pid}/${locks++}`;
+/** By the addon, and as where it does not load. */
+const ownLock = (lockFile?: null): InstanceLockOptions => ({
+  name: `dmlog-test/${process.pid}/${locks++}`,
+  ...(lockFile === null ? { lockFile } : { directory: path.join(scratchDirectory(), 'locks') }),
+});
 
 describe('ensureRuntimeDir', () => {
   it('creates the directory and its parents with mode 0700, and accepts it again', async () => {
@@ -62,25 +67,65 @@ describe('ensureRuntimeDir', () => {
 });
 
 describe('acquireInstanceLock', () => {
-  it('is held by one, and free again when released', async () => {
-    const name = lockName();
-    const lock = await acquireInstanceLock(name);
-    expect(await rejection(() => acquireInstanceLock(name))).toMatchObject({ code: 'ERR_ALREADY_RUNNING' });
-    await lock.release();
-    await (await acquireInstanceLock(name)).release();
-  });
+  it.each([[undefined], [null]])(
+    'is held by one, and free again when released (addon: %s)',
+    async (addon) => {
+      const own = ownLock(addon as undefined);
+      const lock = await acquireInstanceLock(own);
+      expect(await rejection(() => acquireInstanceLock(own))).toMatchObject({ code: 'ERR_ALREADY_RUNNING' });
+      await lock.release();
+      await lock.release();
+      await (await acquireInstanceLock(own)).release();
+    },
+  );
 
-  it('excludes other processes, and is freed when its holder is killed', async () => {
-    const name = lockName();
-    // The address as acquireInstanceLock documents it: NUL and the name padded to 107 bytes.
-    const script = `require('net').createServer().listen('\\0' + ${JSON.stringify(name)}.padEnd(107, '.'), () => console.log('held'))`;
+  /** Holds the lock in another process, kills that, and takes it. */
+  async function outlive(own: InstanceLockOptions, script: string): Promise<void> {
     const holder = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
     await new Promise((resolve) => holder.stdout.once('data', resolve));
-    expect(await rejection(() => acquireInstanceLock(name))).toMatchObject({ code: 'ERR_ALREADY_RUNNING' });
+    expect(await rejection(() => acquireInstanceLock(own))).toMatchObject({ code: 'ERR_ALREADY_RUNNING' });
     const ended = new Promise((resolve) => holder.once('exit', resolve));
     holder.kill('SIGKILL');
     await ended;
-    await (await acquireInstanceLock(name)).release();
+    await (await acquireInstanceLock(own)).release();
+  }
+
+  it('excludes other processes, and is freed when its holder is killed', async () => {
+    const own = ownLock();
+    // Leaves the file behind, as a daemon does.
+    await (await acquireInstanceLock(own)).release();
+    const [name] = fs.readdirSync(own.directory as string);
+    const file = path.join(own.directory as string, name as string);
+    expect(fs.statSync(file).mode & 0o777).toBe(0o600);
+    const addon = path.resolve(
+      import.meta.dirname,
+      `../../connector/prebuilds/linux-${process.arch}/dmlog_connector.node`,
+    );
+    await outlive(
+      own,
+      `const fd = fs.openSync(${JSON.stringify(file)}, 'r+'); console.log(require(${JSON.stringify(addon)}).lockFile(fd)); setInterval(() => fd, 1e6)`,
+    );
+  });
+
+  it('does so without the addon', async () => {
+    const own = ownLock(null);
+    // The address as acquireInstanceLock documents it: NUL and the name padded to 107 bytes.
+    await outlive(
+      own,
+      `require('net').createServer().listen('\\0' + ${JSON.stringify(own.name)}.padEnd(107, '.'), () => console.log('held'))`,
+    );
+  });
+
+  it('does not follow a link, nor use a directory that others may write', async () => {
+    const own = ownLock();
+    await (await acquireInstanceLock(own)).release();
+    const [name] = fs.readdirSync(own.directory as string);
+    const file = path.join(own.directory as string, name as string);
+    fs.renameSync(file, `${file}.away`);
+    fs.symlinkSync(`${file}.away`, file);
+    expect(await rejection(() => acquireInstanceLock(own))).toMatchObject({ code: 'ERR_RUNTIME_DIR' });
+    fs.chmodSync(own.directory as string, 0o777);
+    expect(await rejection(() => acquireInstanceLock(own))).toMatchObject({ code: 'ERR_RUNTIME_DIR' });
   });
 });
 
@@ -157,7 +202,7 @@ describe('runDaemon', () => {
       logger: silent,
       serve: async () => new FakeDaemon(),
       endNow: (code) => ends.push(code),
-      lockName: lockName(),
+      lock: ownLock(),
       preflight: () => [],
       signals: new EventEmitter() as EventEmitter & SignalSource,
       ends,
@@ -186,7 +231,7 @@ describe('runDaemon', () => {
     expect(await done).toBe(0);
     expect(fs.existsSync(socket)).toBe(false);
     expect(run.signals.listenerCount('SIGTERM')).toBe(0);
-    await (await acquireInstanceLock(run.lockName)).release();
+    await (await acquireInstanceLock(run.lock)).release();
   });
 
   it('opens the control socket only when the daemon can answer', async () => {
@@ -252,7 +297,9 @@ describe('runDaemon', () => {
     const first = options();
     const done = runDaemon(first);
     await whenReady(first.config.controlSocket);
-    expect(await runDaemon(options({ lockName: first.lockName as string }))).toBe(ExitCode.ALREADY_RUNNING);
+    expect(await runDaemon(options({ lock: first.lock as InstanceLockOptions }))).toBe(
+      ExitCode.ALREADY_RUNNING,
+    );
     // The lock of another network namespace is not seen, but the socket is.
     expect(await runDaemon(options({ config: first.config }))).toBe(ExitCode.ALREADY_RUNNING);
     first.signals.emit('SIGTERM');

@@ -1,6 +1,6 @@
 import type { ControlServer } from '../control/server.js';
 import { systemCode } from '../device/errors.js';
-import { acquireInstanceLock, type InstanceLock } from './instance-lock.js';
+import { acquireInstanceLock, type InstanceLock, type InstanceLockOptions } from './instance-lock.js';
 
 /** How long the lock of a daemon that dies while it is succeeded may still be held. */
 const DYING_MS_MAX = 5000;
@@ -8,18 +8,18 @@ const DYING_POLL_MS = 5;
 
 /** What one daemon of a host has at a time: the lock, and the name of the control socket. */
 export class Place {
-  readonly #name: string;
+  readonly #options: InstanceLockOptions;
   readonly #control: ControlServer;
   #lock: InstanceLock | null = null;
 
-  constructor(lockName: string, control: ControlServer) {
-    this.#name = lockName;
+  constructor(lock: InstanceLockOptions, control: ControlServer) {
+    this.#options = lock;
     this.#control = control;
   }
 
   /** @throws LifecycleError `ERR_ALREADY_RUNNING`. */
   async take(): Promise<void> {
-    this.#lock = await acquireInstanceLock(this.#name);
+    this.#lock = await acquireInstanceLock(this.#options);
   }
 
   /** The same where the holder has said that it lets go, or is gone. */

@@ -1,5 +1,6 @@
 import { readFileSync, readlinkSync, statSync } from 'node:fs';
 import { LifecycleError } from './errors.js';
+import { describeListener, otherListeners, referenceDaemon } from './rivals.js';
 
 /** Bits of the effective capability set, include/uapi/linux/capability.h. */
 const CAPABILITIES = { CAP_NET_ADMIN: 12, CAP_SYS_ADMIN: 21 } as const;
@@ -18,7 +19,7 @@ const SYSTEM: PreflightRoots = { procRoot: '/proc', sysfsRoot: '/sys' };
  *
  * Returns warnings: things that may be put right while the daemon runs.
  *
- * @throws LifecycleError `ERR_NO_RIGHTS` naming the capabilities that are missing.
+ * @throws LifecycleError `ERR_NO_RIGHTS` naming the capabilities that are missing; `ERR_ALREADY_RUNNING` where the reference daemon serves.
  */
 export function preflight(roots: PreflightRoots = SYSTEM): string[] {
   const missing = missingCapabilities(roots);
@@ -28,7 +29,20 @@ export function preflight(roots: PreflightRoots = SYSTEM): string[] {
       `${missing.join(' and ')} missing: the kernel would ignore every reply; run as root, or give the capabilities (setcap, AmbientCapabilities=)`,
     );
   }
+  const listeners = otherListeners(roots.procRoot);
+  const rival = referenceDaemon(listeners);
+  if (rival !== null) {
+    throw new LifecycleError(
+      'ERR_ALREADY_RUNNING',
+      `${describeListener(rival)} serves dirty logs on this host already: two daemons would both answer the kernel, and neither knows of the other; stop it (systemctl stop cmirrord), then start this one`,
+    );
+  }
   const warnings: string[] = [];
+  if (listeners.length > 0) {
+    warnings.push(
+      `${listeners.map(describeListener).join(', ')} listens on the connector group of the dirty logs, too: while it does the kernel does not notice when this daemon is gone, and waits 15 s for each answer`,
+    );
+  }
   if (!exists(`${roots.sysfsRoot}/module/dm_log_userspace`)) {
     warnings.push(
       'the module dm-log-userspace is not loaded: no mirror can ask yet; modprobe dm-log-userspace',

@@ -7,10 +7,11 @@ import { daemonMetrics } from '../metrics.js';
 import type { RunningDaemon, Serve, ServeStart } from '../serve-types.js';
 import { ExitCode, exitCodeOf } from './exit-codes.js';
 import { handOverSwitch } from './hand-over-switch.js';
-import { INSTANCE_LOCK_NAME } from './instance-lock.js';
+import type { InstanceLockOptions } from './instance-lock.js';
 import { Place } from './place.js';
 import { inheritedPredecessor, type Predecessor } from './predecessor.js';
 import { preflight } from './preflight.js';
+import { watchForRivals } from './rivals.js';
 import { ensureRuntimeDir } from './runtime-dir.js';
 import { openServiceManager, type ServiceManager } from './service-manager.js';
 import { onStopSignals, type SignalSource } from './signals.js';
@@ -26,8 +27,8 @@ export interface RunOptions {
   readonly signals?: SignalSource;
   /** Looks whether the kernel will listen, throws or returns warnings. Default `preflight`. */
   readonly preflight?: () => string[];
-  /** Default {@link INSTANCE_LOCK_NAME}. Tests take one of their own. */
-  readonly lockName?: string;
+  /** Default: the host's one lock. Tests take one of their own. */
+  readonly lock?: InstanceLockOptions;
   /** The daemon whose place is taken. Default: the one that started this process for that, if one did. */
   readonly predecessor?: Predecessor | null;
   /** Default: the one that started this process, if one did. */
@@ -50,7 +51,7 @@ export async function runDaemon(options: RunOptions): Promise<number> {
     for (const warning of (options.preflight ?? preflight)()) logger.warn(warning);
     const methods: Record<string, ControlMethod> = {};
     const control = new ControlServer({ path: config.controlSocket, logger, methods });
-    const place = new Place(options.lockName ?? INSTANCE_LOCK_NAME, control);
+    const place = new Place(options.lock ?? {}, control);
     cleanUps.push(() => place.release());
     if (predecessor === null) await place.take();
     await useRuntimeDir(options);
@@ -74,7 +75,7 @@ export async function runDaemon(options: RunOptions): Promise<number> {
     const { transport } = running.status();
     logger.info({ pid: process.pid, controlSocket: config.controlSocket, transport }, 'serving dirty logs');
     const handingOver = handOverSwitch(running, { logger, manager, place, signals: options.signals });
-    cleanUps.push(handingOver.dispose);
+    cleanUps.push(handingOver.dispose, watchForRivals(logger));
     stopping.arm(running, manager);
     const exitCode = await running.closed;
     await handingOver.settled();
