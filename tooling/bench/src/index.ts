@@ -11,6 +11,12 @@
  * ```
  */
 export { type BenchOptions, type BenchResult, runBench } from './bench.js';
+export {
+  type ClusterBenchOptions,
+  type ClusterBenchResult,
+  runClusterBench,
+} from './cluster/bench.js';
+export { CLUSTER_TARGETS } from './cluster/targets.js';
 export { Driver, type LogSpec, type RunReport, type RunSpec, type Summary } from './driver.js';
 export { BenchError, type BenchErrorCode } from './errors.js';
 export type { DiskCost, Footprint } from './footprint.js';

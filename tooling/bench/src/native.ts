@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { BenchError } from './errors.js';
 import { ensureCacheDirectory, packageRoot } from './paths.js';
 
@@ -18,18 +19,24 @@ export interface NativePrograms {
  * Throws {@link BenchError} `ERR_BENCH_NO_COMPILER`.
  */
 export function compileNative(): NativePrograms {
-  return { echo: compile('echo'), driver: compile('driver') };
+  return { echo: compile('echo', HEADERS), driver: compile('driver', HEADERS) };
 }
 
-function compile(name: string): string {
+/** The same for the floor of ordered requests. libcpg is opened at run time; its interface is declared in the binding's package. */
+export function compileCpg(): string {
+  const binding = dirname(createRequire(import.meta.url).resolve('corosync-cpg-napi/package.json'));
+  return compile('cpg', ['samples.h'], ['-I', join(binding, 'native'), '-ldl']);
+}
+
+function compile(name: string, headers: readonly string[], flags: readonly string[] = []): string {
   const folder = ensureCacheDirectory();
   const target = join(folder, name);
-  const sources = [`${name}.c`, ...HEADERS].map((file) => join(packageRoot, 'native', file));
+  const sources = [`${name}.c`, ...headers].map((file) => join(packageRoot, 'native', file));
   if (modifiedMs(target) > Math.max(...sources.map(modifiedMs))) return target;
   // Compiled beside the target and moved there: another run may be executing the old one.
   const scratch = mkdtempSync(join(folder, 'cc-'));
   try {
-    execFileSync('cc', [...FLAGS, '-o', join(scratch, name), sources[0]!], {
+    execFileSync('cc', [...FLAGS, '-o', join(scratch, name), sources[0]!, ...flags], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     renameSync(join(scratch, name), target);

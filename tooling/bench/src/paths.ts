@@ -19,10 +19,19 @@ export function ensureCacheDirectory(): string {
 export function singledEntry(): string | undefined {
   const other = process.env['DMLOG_BENCH_SINGLED'];
   if (other !== undefined && other !== '') return other;
+  return binOf('@dmlog/singled', 'singled');
+}
+
+/** The built daemon of clusters, or undefined while it has not been built. */
+export function clusterdEntry(): string | undefined {
+  return binOf('@dmlog/clusterd', 'clusterd');
+}
+
+function binOf(packageName: string, program: string): string | undefined {
   const require = createRequire(import.meta.url);
-  const manifestPath = require.resolve('@dmlog/singled/package.json');
+  const manifestPath = require.resolve(`${packageName}/package.json`);
   const { bin } = require(manifestPath) as { bin?: string | Record<string, string> };
-  const relative = typeof bin === 'string' ? bin : bin?.['singled'];
+  const relative = typeof bin === 'string' ? bin : bin?.[program];
   if (relative === undefined) return undefined;
   const entry = join(dirname(manifestPath), relative);
   return existsSync(entry) ? entry : undefined;

@@ -1,3 +1,5 @@
+import type { Summary } from './driver.js';
+
 /** The middle value; of an even number of values the mean of the two in the middle. NaN of none. */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
@@ -35,5 +37,21 @@ export function ratioOfRounds(
     min: Math.min(...ratios),
     max: Math.max(...ratios),
     rounds: ratios.length,
+  };
+}
+
+/** Percentiles by nearest rank, as in `native/samples.h`. Of at least one value. */
+export function summarize(values: readonly number[]): Summary {
+  const sorted = [...values].sort((a, b) => a - b);
+  const rank = (part: number) => sorted[Math.max(0, Math.ceil(sorted.length * part) - 1)]!;
+  return {
+    count: sorted.length,
+    mean: sorted.reduce((sum, value) => sum + value, 0) / sorted.length,
+    min: sorted[0]!,
+    p50: rank(0.5),
+    p90: rank(0.9),
+    p99: rank(0.99),
+    p999: rank(0.999),
+    max: sorted.at(-1)!,
   };
 }

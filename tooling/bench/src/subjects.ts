@@ -6,10 +6,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Driver, type RunReport, type RunSpec } from './driver.js';
 import { BenchError } from './errors.js';
 import type { NativePrograms } from './native.js';
-import { singledEntry, transportEchoEntry } from './paths.js';
+import { clusterdEntry, singledEntry, transportEchoEntry } from './paths.js';
 
-/** Who answers: the floor, C that never sleeps, the transport alone, the daemon, the daemon where it cannot keep state. */
-export type SubjectName = 'echo' | 'echo poll' | 'transport' | 'singled' | 'singled, no state';
+/** Who answers: the floor, C that never sleeps, the transport alone, the daemon, the daemon where it cannot keep state, the daemon of clusters. */
+export type SubjectName = 'echo' | 'echo poll' | 'transport' | 'singled' | 'singled, no state' | 'clusterd';
 
 const START_TIMEOUT_MS = 10_000;
 const STOP_TIMEOUT_MS = 5_000;
@@ -81,6 +81,8 @@ export interface StartOptions {
    * a sleeping pair on one processor, and then two cores are measured as one.
    */
   readonly apart?: { readonly subject: number; readonly driver: number };
+  /** A network namespace to join instead of making one: of clusterd's corosync. */
+  readonly namespace?: string;
   /** Further arguments of singled. */
   readonly singledArgs?: readonly string[];
   /** A fault for the echo to make, see `native/echo.c`: for tests. */
@@ -97,9 +99,10 @@ export async function startSubject(name: SubjectName, options: StartOptions): Pr
   const runtime = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'dmlog-bench-'));
   const prefix = `bench-${process.pid}-`;
   const { command, readyFile } = recipe(name, runtime, prefix, options);
-  const child = spawn('unshare', ['--net', '--', 'taskset', '-c', options.cpus, ...command], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const { namespace } = options;
+  const network = namespace === undefined ? ['unshare', '--net', '--'] : ['ip', 'netns', 'exec', namespace];
+  const [program, ...args] = [...network, 'taskset', '-c', options.cpus, ...command];
+  const child = spawn(program!, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   killWithParent(child);
   const output = collectOutput(child);
   try {
@@ -130,12 +133,14 @@ function recipe(name: SubjectName, runtime: string, prefix: string, options: Sta
     case 'transport':
       return { command: [process.execPath, transportEchoEntry() ?? missing(name), prefix] };
     case 'singled, no state':
+    case 'clusterd':
     case 'singled': {
       // A file where the folder for state belongs: the very same program, which says so loudly and serves.
       if (name === 'singled, no state') writeFileSync(join(runtime, 'state'), '');
       const socket = join(runtime, 'control.sock');
       const fixed = ['--unsafe-accept-user-requests', '--runtime-dir', runtime, '--control-socket', socket];
-      const command = [process.execPath, singledEntry() ?? missing(name), ...fixed, '--log-level', 'warn'];
+      const entry = name === 'clusterd' ? clusterdEntry() : singledEntry();
+      const command = [process.execPath, entry ?? missing(name), ...fixed, '--log-level', 'warn'];
       return { command: [...command, ...(options.singledArgs ?? [])], readyFile: socket };
     }
   }
