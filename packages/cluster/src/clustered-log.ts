@@ -2,11 +2,15 @@ import {
   asksOfRegions,
   type DirtyLog,
   type Effects,
+  KeptState,
+  keepValues,
   type LogMemory,
   type LogParameters,
   type LogState,
   type LogSummary,
   ReplyKind,
+  readKeptValues,
+  readRecord,
   startsWork,
 } from '@dmlog/log';
 import { Errno, type FrameView, RequestType } from '@dmlog/protocol';
@@ -24,11 +28,19 @@ export class ClusteredLog implements DirtyLog {
   readonly replica: Replica;
   #state: LogState = 'constructed';
   #reconnected: boolean;
+  #kept: KeptState | null = null;
 
-  constructor(replica: Replica, reconnected: boolean) {
+  /** @param memory outlives the process; the table's state is kept there. Null: nowhere. */
+  constructor(replica: Replica, reconnected: boolean, memory: LogMemory | null = null) {
     this.parameters = replica.parameters;
     this.replica = replica;
     this.#reconnected = reconnected;
+    if (memory !== null) this.#kept = new KeptState(memory, []);
+  }
+
+  /** The kernel used the log before anybody here knew it, and has not been suspended since: nobody knows what it has marked. */
+  get marksUnknown(): boolean {
+    return this.#reconnected;
   }
 
   get state(): LogState {
@@ -74,9 +86,17 @@ export class ClusteredLog implements DirtyLog {
     this.replica.tick(nowMs, effects as ClusterEffects);
   }
 
-  /** A replica has no state of its own to find again: the group has it. */
-  restore(_memory: LogMemory): string | null {
-    return 'clustered logs take their state from the group';
+  /** Takes over what an earlier process left of this table; the rest is in the replica, whose memory was found before. */
+  restore(memory: LogMemory): string | null {
+    const record = readRecord(memory.control);
+    const found = record === null ? null : readKeptValues(record.subarray(1));
+    if (found === null) return 'the record of its state is damaged';
+    this.#kept = new KeptState(memory, []);
+    // Live, and the replica is not: the table was being resumed, and its kernel says so again. Suspended, and the replica is live: so it does.
+    const goesOn = this.replica.goOnFor(this, found.state);
+    if (found.state === 'suspended' || goesOn) this.#state = found.state;
+    if (goesOn) this.#reconnected = found.flags === 1;
+    return null;
   }
 
   summary(): LogSummary {
@@ -199,13 +219,13 @@ export class ClusteredLog implements DirtyLog {
         return effects.ack();
       case RequestType.POSTSUSPEND:
         if (this.#state !== 'live' && this.#state !== 'suspended') return effects.ack();
-        this.#state = 'suspended';
         this.#reconnected = false;
+        this.#become('suspended');
         if (this.#owns) this.replica.suspend(view.seq, port, effects);
         else effects.ack();
         return;
       case RequestType.DTR:
-        this.#state = 'destroyed';
+        this.#become('destroyed');
         effects.destroyed = true;
         return effects.ack();
       case RequestType.STATUS_INFO:
@@ -221,9 +241,16 @@ export class ClusteredLog implements DirtyLog {
     }
   }
 
+  #become(state: LogState): void {
+    this.#state = state;
+    if (this.#kept === null) return;
+    keepValues(this.#kept.values, state, Number(this.#reconnected), -1, 0);
+    this.#kept.commit();
+  }
+
   #resume(view: FrameView, port: number, effects: ClusterEffects): void {
     if (this.#state === 'live' && this.#owns && this.replica.mirror === 'live') return effects.ack();
-    this.#state = 'live';
+    this.#become('live');
     this.replica.resume(this, view.seq, port, this.#reconnected, effects);
   }
 

@@ -59,6 +59,13 @@ export class Commits {
     for (const one of this.#pending) if (all || one.position > 0) one.position = position;
   }
 
+  /** Another member goes on with the state that this one left, and `number` tells all marks anew: everything waits for that. */
+  toldAgain(number: number): void {
+    const regions = this.#pending.flatMap((one) => one.regions);
+    this.#pending = [{ number, regions, position: 0 }];
+    this.#waiters = this.#waiters.map(({ seq, port }) => ({ seq, port, number }));
+  }
+
   /**
    * Takes out what is committed: applied, at or before `committed`, and not being recovered by another node (it will be done soon; until then a write would race with
    * the recovery). Calls `answer` for each request that has nothing left to wait for.

@@ -10,10 +10,14 @@ export interface Introduced {
 
 export type Introductions = ReadonlyMap<number, Introduced>;
 
-/** What a round of hellos comes to: who goes on with the state it has, and with which; or who founds the log, when nobody has one. */
+/**
+ * What a round of hellos comes to: who goes on with the state it has, and with which; or who founds the log, when nobody has one. A state that is `doubtful` was left by those who had it,
+ * and somebody who took part then has not come back with what he knows: he may have gone on alone, and let his kernel write.
+ */
 export type Decision =
   | {
       readonly kind: 'continue';
+      readonly doubtful: boolean;
       readonly chosen: ReadonlySet<number>;
       readonly state: StateIdentity;
       readonly geometry: Geometry;
@@ -31,7 +35,8 @@ export function isComplete(
 
 /**
  * The same for all who saw the same hellos. Of several histories the one goes on that a ring with quorum agreed on last; in it the longest; the founder is
- * the one whose hello came first. Null if there are no hellos.
+ * the one whose hello came first. Null if there are no hellos, or the state that would go on is one that was left, and those who may have gone on with it are still
+ * waited for.
  */
 export function decide(hellos: Introductions): Decision | null {
   let best: StateIdentity | null = null;
@@ -49,7 +54,30 @@ export function decide(hellos: Introductions): Decision | null {
   for (const [nodeId, { hello }] of hellos) {
     if (hello.state !== null && compare(hello.state, best) === 0) chosen.add(nodeId);
   }
-  return { kind: 'continue', chosen, state: best, geometry };
+  const verdict = verdictOf(hellos, chosen);
+  return verdict === 'wait'
+    ? null
+    : { kind: 'continue', chosen, state: best, geometry, doubtful: verdict === 'doubtful' };
+}
+
+/** Whether the state of `chosen` is the last word: it is if one of them never left it, or all whom it needs are here with what they know. */
+function verdictOf(hellos: Introductions, chosen: ReadonlySet<number>): 'good' | 'wait' | 'doubtful' {
+  let waits = false;
+  let impatient = false;
+  let lost = false;
+  for (const nodeId of chosen) {
+    const hello = hellos.get(nodeId)?.hello;
+    if (hello === undefined) continue;
+    if (hello.needs.length === 0) return 'good';
+    impatient ||= hello.impatient;
+    for (const needed of hello.needs) {
+      const other = hellos.get(needed);
+      if (other === undefined) waits = true;
+      else if (other.hello.state === null) lost = true;
+    }
+  }
+  if (lost || (waits && impatient)) return 'doubtful';
+  return waits ? 'wait' : 'good';
 }
 
 function compare(a: StateIdentity, b: StateIdentity): number {

@@ -5,6 +5,13 @@ import type { ClusterEffects } from './cluster-effects.js';
 /** After a failed flush of the legs, the next attempt comes this much later. */
 const RETRY_MS = 1000;
 
+/** See {@link HeldMarks.regions} and `LazyClears`. */
+export interface KeptMarks {
+  readonly held: RegionBitmap;
+  readonly young: RegionBitmap;
+  readonly old: RegionBitmap;
+}
+
 /**
  * One node's marks, and its lazy clears (design rule 16): a region that the kernel has cleared stays marked for a while, and is given up only after the legs were
  * flushed.
@@ -21,13 +28,16 @@ export class HeldMarks {
   /** It was begun after the last write of a mirror that is being suspended. */
   #flushIsLast = false;
 
-  constructor(regionCount: number, options: LazyClearOptions) {
+  /** `kept`: memory that outlives the process, with what an earlier one held. */
+  constructor(regionCount: number, options: LazyClearOptions, kept: KeptMarks | null = null) {
     this.#options = options;
-    this.regions = new RegionBitmap(regionCount);
-    this.#lazy = new LazyClears(
-      new RegionBitmap(regionCount, { searchZeros: false }),
-      new RegionBitmap(regionCount, { searchZeros: false }),
-    );
+    const bitmap = () => new RegionBitmap(regionCount, { searchZeros: false });
+    this.regions = kept?.held ?? bitmap();
+    this.#lazy = new LazyClears(kept?.young ?? bitmap(), kept?.old ?? bitmap());
+    // The process died between a release and its end: what is not held is not to be released.
+    for (let r = this.#lazy.next(0); r >= 0; r = this.#lazy.next(r + 1)) {
+      if (!this.regions.get(r)) this.#lazy.remove(r);
+    }
   }
 
   /** Changes lazy clear from now on. */

@@ -13,6 +13,8 @@ export interface ImageWriterInit {
   readonly syncMode: SyncMode;
   /** Unit of writes, in bytes. */
   readonly blockBytes: number;
+  /** Memory that outlives the process for what the image may lack, with what an earlier one left. */
+  readonly kept?: { readonly clearsYoung: RegionBitmap; readonly clearsOld: RegionBitmap } | null;
 }
 
 /** Why the image is being read. */
@@ -43,11 +45,17 @@ export class ImageWriter {
   #younger: RegionBitmap;
   #older: RegionBitmap;
   #olderUpTo = 0;
+  /** Regions that became dirty in this step. */
+  readonly #dirtied = new Set<number>();
 
   constructor(init: ImageWriterInit) {
     this.#init = init;
-    this.#younger = new RegionBitmap(init.regionCount, { searchZeros: false });
-    this.#older = new RegionBitmap(init.regionCount, { searchZeros: false });
+    const bitmap = () => new RegionBitmap(init.regionCount, { searchZeros: false });
+    this.#younger = init.kept?.clearsYoung ?? bitmap();
+    this.#older = init.kept?.clearsOld ?? bitmap();
+    // Up to where the image has them is not known any more.
+    for (let r = this.#older.nextOne(0); r >= 0; r = this.#older.nextOne(r + 1)) this.#younger.set(r);
+    this.#empty(this.#older);
   }
 
   get imageBytes(): number {
@@ -67,22 +75,41 @@ export class ImageWriter {
 
   dirtied(region: number): void {
     this.keeper?.dirtied(region);
-    if (this.#younger.count > 0) this.#younger.clear(region);
-    if (this.#older.count > 0) this.#older.clear(region);
+    this.#dirtied.add(region);
+  }
+
+  /** The state is as safe as it gets. Only now the clears before this node's last step may be forgotten: who restores the step before needs them. */
+  kept(): void {
+    for (const region of this.#dirtied) {
+      if (this.#younger.count > 0) this.#younger.clear(region);
+      if (this.#older.count > 0) this.#older.clear(region);
+    }
+    this.#dirtied.clear();
   }
 
   cleaned(region: number): void {
     this.keeper?.cleaned(region);
+    this.#dirtied.delete(region);
     this.#younger.set(region);
   }
 
   /** The state was replaced: what was known of the image is void, unless the state was `founded` on it. */
   forget(founded = false): void {
+    const image = this.#image;
+    this.letGo();
+    if (founded) this.#image = image;
+    this.#empty(this.#younger);
+    this.#empty(this.#older);
+  }
+
+  /** The group is gone; the state may be found again. */
+  letGo(): void {
     this.keeper = null;
-    if (!founded) this.#image = null;
+    this.#image = null;
     this.#adopting = 0;
-    this.#younger.fill(false);
-    this.#older.fill(false);
+    // Positions may be other ones when the state is found again: what is old by the count of today is young again.
+    for (let r = this.#older.nextOne(0); r >= 0; r = this.#older.nextOne(r + 1)) this.#younger.set(r);
+    this.#empty(this.#older);
     this.#olderUpTo = 0;
   }
 
@@ -240,10 +267,15 @@ export class ImageWriter {
     if (this.#olderUpTo > 0 && member.disk.clears < this.#olderUpTo) return;
     if (this.#older.count === 0 && this.#younger.count === 0) return;
     const older = this.#older;
-    for (let r = older.nextOne(0); r >= 0; r = older.nextOne(r + 1)) older.clear(r);
+    this.#empty(older);
     this.#older = this.#younger;
     this.#younger = older;
     this.#olderUpTo = position;
+  }
+
+  /** Costs as much as there is to clear. */
+  #empty(bitmap: RegionBitmap): void {
+    for (let r = bitmap.nextOne(0); r >= 0; r = bitmap.nextOne(r + 1)) bitmap.clear(r);
   }
 
   /** Regions that the image calls dirty, the state clean, and no clear explains: marks of a dead node that only the dead writer got. Null if there are none. */

@@ -10,6 +10,7 @@ export { ClusterEffects } from './cluster-effects.js';
 export { ClusteredLog } from './clustered-log.js';
 export * from './group/index.js';
 export { ImageWriter } from './image-writer.js';
+export { KeptReplica, keptReplicaBytes } from './kept-replica.js';
 export { Member } from './member.js';
 export type { MemberCounters, MemberInit, MemberListener, MemberPhase } from './member-types.js';
 export { type Geometry, MESSAGE_VERSION } from './messages.js';

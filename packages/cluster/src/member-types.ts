@@ -2,6 +2,7 @@ import type { Entry } from './entries.js';
 import type { GroupMember } from './group/contract.js';
 import type { Geometry } from './messages.js';
 import type { ReplicatedState } from './state.js';
+import type { History } from './state-copy.js';
 
 /** Where a member stands. */
 export type MemberPhase =
@@ -25,8 +26,8 @@ export interface MemberListener {
    * MARK for what its kernel may be writing and `state` does not know.
    */
   presence(state: ReplicatedState): Entry[];
-  /** The state can be used, `state` is a new object if `replaced`; made from what this member gave to `found` if `founded`. */
-  activated(replaced: boolean, founded: boolean): void;
+  /** The state can be used. */
+  activated(how: Activation): void;
   /** An ordered change was applied; `ownNumber` is that of one's own message, else 0. */
   applied(ownNumber: number): void;
   /** What this member brings along when its history ends: the regions that its kernel may be writing, and those it may be recovering. */
@@ -35,12 +36,24 @@ export interface MemberListener {
   refused(reason: string): void;
 }
 
+/** How a member came to its state. */
+export interface Activation {
+  /** The state is another object than before. */
+  readonly replaced: boolean;
+  /** It was made from what this member gave to `found`. */
+  readonly founded: boolean;
+  /** It is what this member had in an earlier life, or what became of that: all that was said then was heard, up to the moment when it left. */
+  readonly resumed: boolean;
+}
+
 export interface MemberInit {
   readonly self: GroupMember;
   readonly nonce: number;
   readonly bootId: string;
   readonly geometry: Geometry;
   readonly listener: MemberListener;
+  /** What an earlier member of this node, in this boot, had when it was out of the group; the member's from now on. */
+  readonly former?: History | null;
 }
 
 /** Plain counters, never reset. */

@@ -19,7 +19,7 @@ import {
   type LeftMember,
   type RingId,
 } from './group/contract.js';
-import type { MemberInit, MemberListener, MemberPhase } from './member-types.js';
+import type { Activation, MemberInit, MemberListener, MemberPhase } from './member-types.js';
 import { newMemberCounters } from './member-types.js';
 import {
   decodeHello,
@@ -38,6 +38,7 @@ import {
 } from './messages.js';
 import { Outgoing } from './outgoing.js';
 import { Presence, ReplicatedState } from './state.js';
+import type { History } from './state-copy.js';
 import { type Arrived, Transfers } from './transfers.js';
 
 const NO_RING: RingId = { nodeId: 0, seq: 0 };
@@ -70,10 +71,21 @@ export class Member {
   /** What `found` was given, while the members have not agreed that it is wanted. */
   #foundation: { readonly inSync: RegionBitmap | null } | null = null;
   #owesPosition = false;
+  /** What an earlier member had, until it is known what became of it. */
+  #former: History | null;
+  /** It is part of the history that has arrived. */
+  #resumes = false;
+  /** The former state would go on, if those came whom it needs. */
+  #waits = false;
+  #impatient = false;
+  /** What this member brings along from the history that it gave up, and the ring in which it said so. */
+  #bringing: { readonly entries: readonly Entry[]; ring: RingId } | null = null;
 
   constructor(init: MemberInit) {
     this.self = init.self;
     this.#init = init;
+    this.#former = init.former ?? null;
+    this.#recall();
     this.#listener = init.listener;
     this.#outgoing = new Outgoing(init.nonce, this.counters);
     this.#transfers = new Transfers(init.self.nodeId, init.nonce, (kind, payload) =>
@@ -105,6 +117,25 @@ export class Member {
 
   get agreedRing(): RingId {
     return this.#agreedRing;
+  }
+
+  /** The state that this member last took part with; null if it has had none. */
+  get history(): History | null {
+    const agreedRing = this.#agreedRing;
+    const own = this.#phase === 'active' || this.#phase === 'introducing';
+    return own && this.#state !== null ? { state: this.#state, agreedRing } : this.#former;
+  }
+
+  /** It has a state from an earlier life, and waits for others who may have gone on with it. See {@link stopWaiting}. */
+  get waits(): boolean {
+    return this.#waits;
+  }
+
+  /** Goes on without them, as soon as all have heard of that: then nothing is believed any more, and every table has to be reloaded. */
+  stopWaiting(): void {
+    if (!this.#waits || this.#impatient) return;
+    this.#impatient = true;
+    this.#sayHello();
   }
 
   /** The participant that keeps the disk image; 0 while there is none. */
@@ -165,7 +196,7 @@ export class Member {
     this.#phase = 'active';
     this.#expect(new Set([this.self.nodeId]));
     state.ready(state.meet(this.self.nodeId, this.#init.bootId));
-    this.#activated(true, true);
+    this.#activated({ replaced: true, founded: true, resumed: false });
     const presence = this.#listener.presence(state);
     if (presence.length > 0) this.submit(presence);
     this.#offerSnapshots();
@@ -198,7 +229,13 @@ export class Member {
     if (this.#phase === 'out' || this.#ring === NO_RING || this.#takesChanges) return;
     // Those who have no state introduce themselves again at every change, and begin to count there: so all of them, the newest too, know the same hellos in the
     // same order. Only who waits for a snapshot need not know of joiners: somebody has a state.
-    if (left.length > 0 || (joined.length > 0 && !this.#transfers.isExpecting)) this.#introduce();
+    const { isExpecting } = this.#transfers;
+    if (left.length === 0 && (joined.length === 0 || isExpecting)) return;
+    if (!isExpecting && this.#former !== null) {
+      this.#phase = 'introducing';
+      this.#recall();
+    }
+    this.#introduce();
   }
 
   ringChanged(ring: RingId, nodes: readonly number[], quorate: boolean): void {
@@ -214,6 +251,7 @@ export class Member {
     this.#early = [];
     if (this.#phase !== 'active' && this.#phase !== 'introducing') this.#state = null;
     this.#phase = 'introducing';
+    this.#recall();
     this.#foundation = null;
     this.#transfers.reset();
     this.#introduce();
@@ -262,6 +300,11 @@ export class Member {
 
   #introduce(): void {
     this.#hellos.clear();
+    this.#waits = false;
+    this.#sayHello();
+  }
+
+  #sayHello(): void {
     const state = this.#phase === 'introducing' ? this.#state : null;
     const identity: StateIdentity | null =
       state === null
@@ -279,6 +322,8 @@ export class Member {
       audience: audienceOf(this.#members),
       state: identity,
       gone: state === null ? new Map<number, number>() : this.#gone,
+      needs: state === null || this.#former === null ? [] : this.#others(),
+      impatient: this.#impatient,
     };
     this.#emit(MessageKind.HELLO, encodeHello(hello));
   }
@@ -312,6 +357,7 @@ export class Member {
     if (!this.#isUndecided || !this.#quorate) return;
     if (!isComplete(this.#members, this.#ringNodes, this.#hellos)) return;
     const decision = decide(this.#hellos);
+    this.#waits = decision === null && this.#former !== null;
     if (decision === null) return;
     const problem = geometryProblem(this.#init.geometry, decision.geometry);
     if (problem !== null) return this.#refuse(problem);
@@ -328,7 +374,7 @@ export class Member {
       return;
     }
     if (this.#phase !== 'introducing') return;
-    if (decision.chosen.has(this.self.nodeId)) this.#continue(decision.chosen);
+    if (decision.chosen.has(this.self.nodeId)) this.#continue(decision.chosen, decision.doubtful);
     else this.#giveUpHistory();
   }
 
@@ -339,16 +385,18 @@ export class Member {
   }
 
   /** This member's state is the group's: it goes on. */
-  #continue(chosen: ReadonlySet<number>): void {
+  #continue(chosen: ReadonlySet<number>, doubtful: boolean): void {
     const state = this.#state as ReplicatedState;
     for (const nodeId of chosen)
       if (nodeId !== this.self.nodeId) this.#evidence.state(nodeId, state.position);
     enterRing(state, this.#ring, this.#ringNodes, this.#hellos, chosen);
+    if (doubtful) state.distrustAll();
+    const resumed = this.#former !== null;
     this.#agreedRing = this.#ring;
     this.#gone.clear();
     this.#phase = 'active';
     this.#expect(chosen);
-    this.#activated(false);
+    this.#activated({ replaced: false, founded: false, resumed });
     const early = this.#early;
     this.#early = [];
     for (const { nodeId, message } of early) this.#apply(nodeId, message);
@@ -359,11 +407,39 @@ export class Member {
   #giveUpHistory(): void {
     this.#phase = 'joining';
     if (this.#state === null) return;
-    const entries = this.#listener.bringAlong(this.#state);
+    // What became of a former one shows when the others' arrives.
+    if (this.#former === null)
+      this.#bringing = { entries: this.#listener.bringAlong(this.#state), ring: NO_RING };
     this.#state = null;
     this.#evidence.newHistory();
+    if (this.#bringing === null) return;
     this.counters.contributions++;
-    for (const pack of packEntries(entries)) this.#emit(MessageKind.ENTRIES, encodeEntries(pack));
+    this.#bringing.ring = this.#ring;
+    for (const pack of packEntries(this.#bringing.entries))
+      this.#emit(MessageKind.ENTRIES, encodeEntries(pack));
+  }
+
+  /** A state from an earlier life is this member's, as long as nobody has another one for it. */
+  #recall(): void {
+    if (this.#former === null) return;
+    this.#state = this.#former.state;
+    this.#agreedRing = this.#former.agreedRing;
+  }
+
+  /**
+   * What has to be said before READY, now that the state of the others has arrived: what was given up in a ring that is no more, and what of a former state is not part of
+   * theirs. `state` is as it was sent.
+   */
+  #broughtLate({ state, agreedRing }: History): readonly Entry[] {
+    const former = this.#former;
+    this.#resumes =
+      former !== null && isPartOf(former, state, agreedRing, this.self.nodeId, this.#init.bootId);
+    if (former !== null && !this.#resumes)
+      this.#bringing ??= { entries: this.#listener.bringAlong(former.state), ring: NO_RING };
+    if (this.#bringing === null || sameRing(this.#bringing.ring, this.#ring)) return [];
+    this.#bringing.ring = this.#ring;
+    this.counters.contributions++;
+    return this.#bringing.entries;
   }
 
   /** Everyone who introduced itself and does not go on waits for a state. */
@@ -375,8 +451,12 @@ export class Member {
     }
   }
 
-  #activated(replaced: boolean, founded = false): void {
-    this.#listener.activated(replaced, founded);
+  #activated(how: Activation): void {
+    this.#former = null;
+    this.#bringing = null;
+    this.#waits = false;
+    this.#impatient = false;
+    this.#listener.activated(how);
     this.#outgoing.sendUnsettled(this.#ring, this.#position);
     this.#owesPosition = true;
   }
@@ -428,7 +508,7 @@ export class Member {
         if (own && this.#phase === 'joining') {
           this.#phase = 'active';
           this.#agreedRing = this.#ring;
-          this.#activated(true);
+          this.#activated({ replaced: true, founded: false, resumed: this.#resumes });
           this.#offerSnapshots();
         }
       } else if (type === EntryType.MARK && !own && this.#vouchesFor(nodeId)) {
@@ -526,13 +606,14 @@ export class Member {
       return this.#introduce();
     }
     this.counters.snapshotsTaken++;
+    const brought = this.#broughtLate(arrived);
     this.#state = arrived.state;
     for (const kept of arrived.kept) {
       if ('message' in kept) this.#apply(kept.nodeId, kept.message);
       else this.#applyLeave(kept.nodeId, kept.leftBecause);
     }
     const ready = entry(EntryType.READY, bootIdWords(this.#init.bootId));
-    const packs = packEntries([ready, ...this.#listener.presence(arrived.state)]);
+    const packs = packEntries([...brought, ready, ...this.#listener.presence(arrived.state)]);
     for (const pack of packs) this.#emit(MessageKind.ENTRIES, encodeEntries(pack));
   }
 
@@ -550,6 +631,21 @@ export class Member {
   get #position(): number {
     return this.#phase === 'active' ? (this.#state?.position ?? 0) : 0;
   }
+}
+
+/** Whether what this node had is part of the others' history: the same ring has gone on, and knows the node still. */
+function isPartOf(
+  former: History,
+  state: ReplicatedState,
+  agreedRing: RingId,
+  nodeId: number,
+  bootId: string,
+): boolean {
+  return (
+    sameRing(former.agreedRing, agreedRing) &&
+    former.state.position <= state.position &&
+    state.nodes.get(nodeId)?.bootId === bootId
+  );
 }
 
 function audienceOf(members: readonly GroupMember[]): number {

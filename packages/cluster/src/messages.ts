@@ -140,6 +140,13 @@ export interface Hello {
   readonly state: StateIdentity | null;
   /** Nodes that I saw leave since the state was agreed on, and why (`LeaveReason`). */
   readonly gone: ReadonlyMap<number, number>;
+  /**
+   * The state is from an earlier life of the sender, who was out of the group since: these nodes took part then, and may have gone on without it. Empty for a state that was
+   * never left.
+   */
+  readonly needs: readonly number[];
+  /** The sender waits no longer for those whom it needs. */
+  readonly impatient: boolean;
 }
 
 /**
@@ -152,12 +159,14 @@ export interface Hello {
  * |     24 |    8 | sectors per region                             |
  * |     32 |    8 | sectors of the target                          |
  * |     40 |    4 | audience                                       |
- * |     44 |    4 | 0                                              |
+ * |     44 |    2 | number of nodes needed                         |
+ * |     46 |    2 | 1: impatient                                   |
  * |     48 |   32 | agreed ring (u32, u64), position u64, hash 2×u32, 0 u32 |
  * |     80 |  5×n | node u32, reason u8                            |
+ * |      … |  4×m | node needed u32                                |
  */
 export function encodeHello(hello: Hello): Uint8Array {
-  const bytes = new Uint8Array(HELLO_BYTES + 5 * hello.gone.size);
+  const bytes = new Uint8Array(HELLO_BYTES + 5 * hello.gone.size + 4 * hello.needs.length);
   const view = viewOf(bytes);
   for (let i = 0; i < 16; i++) bytes[i] = Number.parseInt(hello.bootId.slice(2 * i, 2 * i + 2), 16);
   view.setUint8(16, hello.state === null ? 0 : 1);
@@ -167,6 +176,8 @@ export function encodeHello(hello: Hello): Uint8Array {
   setU64(view, 24, hello.geometry.regionSizeSectors);
   setU64(view, 32, hello.geometry.targetSectors);
   view.setUint32(40, hello.audience, true);
+  view.setUint16(44, hello.needs.length, true);
+  view.setUint16(46, Number(hello.impatient), true);
   if (hello.state !== null) {
     view.setUint32(48, hello.state.agreedRing.nodeId, true);
     setU64(view, 52, hello.state.agreedRing.seq);
@@ -180,6 +191,10 @@ export function encodeHello(hello: Hello): Uint8Array {
     view.setUint8(at + 4, reason);
     at += 5;
   }
+  for (const nodeId of hello.needs) {
+    view.setUint32(at, nodeId, true);
+    at += 4;
+  }
   return bytes;
 }
 
@@ -190,10 +205,12 @@ export function decodeHello(bytes: Uint8Array): Hello | null {
   if (bytes.byteLength < HELLO_BYTES) return null;
   const view = viewOf(bytes);
   const count = view.getUint16(18, true);
-  if (bytes.byteLength !== HELLO_BYTES + 5 * count) return null;
+  const needed = view.getUint16(44, true);
+  const needsAt = HELLO_BYTES + 5 * count;
+  if (bytes.byteLength !== needsAt + 4 * needed) return null;
   const gone = new Map<number, number>();
-  for (let at = HELLO_BYTES; at < bytes.byteLength; at += 5)
-    gone.set(view.getUint32(at, true), view.getUint8(at + 4));
+  for (let at = HELLO_BYTES; at < needsAt; at += 5) gone.set(view.getUint32(at, true), view.getUint8(at + 4));
+  const needs = Array.from({ length: needed }, (_, i) => view.getUint32(needsAt + 4 * i, true));
   const bootId = Array.from(bytes.subarray(0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
   return {
     bootId,
@@ -214,6 +231,8 @@ export function decodeHello(bytes: Uint8Array): Hello | null {
             hashLow: view.getUint32(72, true),
           },
     gone,
+    needs,
+    impatient: (view.getUint16(46, true) & 1) !== 0,
   };
 }
 

@@ -100,15 +100,44 @@ export class Recovery {
     return (state?.nodes.get(nodeId)?.leases.length ?? 0) > 0;
   }
 
-  /** The state was replaced: what is not in it was not announced in time, and is not believed. Returns what the kernel may be recovering, or has recovered. */
-  forget(effects: ClusterEffects | null): number[] {
-    const regions = [...this.recovered];
-    if (this.handedOut >= 0) regions.push(this.handedOut);
+  /** Takes over what an earlier process left: the kernel goes on recovering `handedOut`, and has recovered `recovered`. */
+  restore(handedOut: number, recovered: readonly number[]): void {
+    this.handedOut = handedOut;
+    for (const region of recovered) this.recovered.add(region);
+    this.announceAgain();
+  }
+
+  /** The group was lost, or left by an earlier process: what was said last may not have been heard. The state decides what of it still holds. */
+  announceAgain(): void {
+    this.#leaseNumber = 0;
+    this.#toAnnounce = [...this.recovered];
+  }
+
+  /** The group is gone: nobody leases anything for now. */
+  interrupt(effects: ClusterEffects): void {
+    this.#answer(-1, effects);
+    this.announceAgain();
+  }
+
+  /** The state is a later one of the same history: what is leased to this node no more was given up, or is known to be in sync. */
+  keepLeased(state: ReplicatedState, nodeId: number): void {
+    const leases = state.nodes.get(nodeId)?.leases ?? [];
+    this.#forgetUnleased(state, nodeId);
+    if (!leases.includes(this.handedOut)) this.handedOut = -1;
+    this.announceAgain();
+  }
+
+  /** What the kernel may be recovering, or has recovered without the group's knowing. */
+  get underWay(): number[] {
+    return this.handedOut < 0 ? [...this.recovered] : [...this.recovered, this.handedOut];
+  }
+
+  /** The state was replaced: what is not in it was not announced in time, and is not believed. What was handed out may still come back. */
+  forget(effects: ClusterEffects): void {
     this.recovered.clear();
     this.#toAnnounce = [];
     this.#leaseNumber = 0;
-    if (effects !== null) this.#answer(-1, effects);
-    return regions;
+    this.#answer(-1, effects);
   }
 
   #next(state: ReplicatedState, nodeId: number): number {

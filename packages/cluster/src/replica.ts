@@ -1,5 +1,5 @@
 import { RegionBitmap } from '@dmlog/bitmap';
-import type { LazyClearOptions, LogParameters } from '@dmlog/log';
+import type { LazyClearOptions, LogParameters, LogState } from '@dmlog/log';
 import { Errno } from '@dmlog/protocol';
 import { bringAlong } from './bring-along.js';
 import type { ClusterEffects } from './cluster-effects.js';
@@ -8,18 +8,26 @@ import { type Entry, EntryType, entry, regionEntries } from './entries.js';
 import type { GroupMember, JoinedMember, LeftMember, RingId } from './group/contract.js';
 import { HeldMarks } from './held-marks.js';
 import { ImageWriter } from './image-writer.js';
+import type { KeptReplica } from './kept-replica.js';
 import { Member } from './member.js';
-import type { MemberListener } from './member-types.js';
+import type { Activation, MemberListener } from './member-types.js';
 import type { Geometry } from './messages.js';
 import { Patience } from './patience.js';
 import { Recovery } from './recovery.js';
 import { Presence, type ReplicatedState } from './state.js';
+import type { History } from './state-copy.js';
 
 /** POSTSUSPEND waits this long for the legs' flush, then goes on with the regions dirty: below the kernel's 15 s (DM_ULOG_RETRY). */
 const SUSPEND_FLUSH_MS_MAX = 5000;
 
 /** After the group was lost, it is joined again this much later. */
 const RETRY_MS = 1000;
+
+/**
+ * A node that was out of the group waits so long for those who may have gone on without it. They come within a second or two, if their daemons are restarted; when they do not, all
+ * that is believed of the legs is given up, which costs a full resync.
+ */
+const REUNION_MS_MAX = 10_000;
 
 /** Requests that wait for quorum at most; past it they are dropped and the kernel repeats them. */
 const STALLED_MAX = 4096;
@@ -36,6 +44,8 @@ export interface ReplicaInit {
   readonly blockBytes: number;
   /** `major:minor` of the log device, for STATUS_INFO; null for core logs. */
   readonly deviceNumber: string | null;
+  /** Memory that outlives the process, fresh or found. Null: there is none, and a later daemon knows nothing. */
+  readonly kept?: KeptReplica | null;
 }
 
 /**
@@ -77,9 +87,13 @@ export class Replica {
   #isNewMember = false;
   readonly #suspended: { seq: number; port: number }[] = [];
   readonly #resumed: { seq: number; port: number }[] = [];
+  readonly #kept: KeptReplica | null;
+  /** What this node had when it was last in the group. */
+  #former: History | null;
+  #waitsSinceMs = -1;
 
   constructor(init: ReplicaInit) {
-    const { parameters } = init;
+    const { parameters, kept = null } = init;
     const { regionCount } = parameters;
     this.#init = init;
     this.parameters = parameters;
@@ -89,11 +103,40 @@ export class Replica {
       regionSizeSectors: parameters.regionSizeSectors,
       targetSectors: parameters.targetSectors,
     };
-    this.#marks = new HeldMarks(regionCount, init.lazyClear);
+    this.#kept = kept;
+    this.#former = kept?.history ?? null;
+    this.#marks = new HeldMarks(regionCount, init.lazyClear, kept);
+    const { syncMode } = parameters;
     this.image =
       parameters.kind === 'disk'
-        ? new ImageWriter({ regionCount, syncMode: parameters.syncMode, blockBytes: init.blockBytes })
+        ? new ImageWriter({ regionCount, syncMode, blockBytes: init.blockBytes, kept })
         : null;
+    if (kept?.wasLive === true) this.#goOn(kept);
+  }
+
+  /** Where an earlier process left off: as if only the group had been lost. */
+  #goOn(kept: KeptReplica): void {
+    this.#mirror = 'live';
+    this.recovery.restore(kept.handedOut, kept.recovered());
+    // What was marked may not have been heard by anybody: a FLUSH waits until it was.
+    this.#commits.add(0, []);
+  }
+
+  /** Writes down for a later process what is not there yet. To be called after each step, before anybody is told of it. */
+  keep(): void {
+    const { state } = this;
+    if (this.#kept !== null) {
+      if (state !== null) this.#kept.copy.save(state, (this.#member as Member).agreedRing);
+      this.#kept.note(this.#mirror === 'live' || this.#mirror === 'suspending', this.recovery);
+    }
+    this.image?.kept();
+  }
+
+  /** A table is as it was when an earlier process served it. False if its mirror cannot go on. Of several tables the live one has the mirror, else the one that was live last. */
+  goOnFor(owner: object, state: LogState): boolean {
+    if (this.#kept?.wasLive !== true || (state !== 'live' && state !== 'suspended')) return false;
+    if (this.#owner === null || state === 'live') this.#owner = owner;
+    return true;
   }
 
   get deviceNumber(): string | null {
@@ -140,6 +183,7 @@ export class Replica {
       this.#leases.length > 0 ||
       this.recovery.hasNews ||
       (this.#member === null && this.#mirror !== 'suspended') ||
+      this.#member?.waits === true ||
       this.image?.needsTick === true
     );
   }
@@ -299,27 +343,24 @@ export class Replica {
     const listener: MemberListener = {
       found: () => this.#found(),
       presence: (state) => this.#presence(state),
-      activated: (replaced, founded) => this.#activated(replaced, founded),
+      activated: (how) => this.#activated(how),
       applied: (number) => this.#applied(number),
       bringAlong: (state) =>
-        bringAlong(
-          state,
-          { nodeId: self.nodeId, bootId },
-          this.#marks.regions,
-          this.recovery.forget(this.#effects),
-        ),
+        bringAlong(state, { nodeId: self.nodeId, bootId }, this.#marks.regions, this.recovery.underWay),
       refused: (reason) => this.#refused(reason),
     };
     this.#handoverNumber = 0;
-    this.#member = new Member({ self, nonce, bootId, geometry: this.geometry, listener });
+    const { geometry } = this;
+    this.#member = new Member({ self, nonce, bootId, geometry, listener, former: this.#former });
   }
 
   /** The group could not be joined, or its engine is gone: tried again at the next tick. Without it, this is answered as without quorum. */
   lostGroup(effects: ClusterEffects, reason: string): void {
+    this.#former = this.#member?.history ?? this.#former;
     this.#member = null;
     this.#joining = false;
-    this.image?.forget();
-    this.recovery.forget(effects);
+    this.image?.letGo();
+    this.recovery.interrupt(effects);
     effects.warning = reason;
     this.#retryAtMs = this.#nowMs + RETRY_MS;
   }
@@ -387,6 +428,7 @@ export class Replica {
       effects.join = true;
     }
     this.#during(effects, (member) => {
+      this.#tickReunion(member);
       this.#announce(true);
       this.image?.tick(nowMs, member, effects);
       const dropped = this.#patience.dropIdleLeases(this.#leases, this.recovery, nowMs);
@@ -394,6 +436,12 @@ export class Replica {
       if (this.#mirror === 'suspending') this.#tickSuspend();
       else if (this.state !== null) this.#marks.sweep(nowMs, effects);
     });
+  }
+
+  #tickReunion(member: Member): void {
+    if (!member.waits) this.#waitsSinceMs = -1;
+    else if (this.#waitsSinceMs < 0) this.#waitsSinceMs = this.#nowMs;
+    else if (this.#nowMs >= this.#waitsSinceMs + REUNION_MS_MAX) member.stopWaiting();
   }
 
   checkInvariants(): void {
@@ -501,10 +549,8 @@ export class Replica {
     for (let r = held.nextOne(0); r >= 0; r = held.nextOne(r + 1)) {
       if (known?.get(r) !== true) unknown.push(r);
     }
-    if (known !== undefined && this.#mirror === 'resuming' && !this.#reconnected) {
-      // Marks of an earlier life of this daemon; no write of that time is under way.
-      for (let r = known.nextOne(0); r >= 0; r = known.nextOne(r + 1)) if (held.set(r)) this.#marks.clear(r);
-    }
+    // Marks of an earlier life of this daemon; no write of that time is under way.
+    if (this.#mirror === 'resuming' && !this.#reconnected) this.#holdKnown(state);
     return [...this.#presenceEntries(), ...regionEntries(EntryType.MARK, unknown)];
   }
 
@@ -516,18 +562,44 @@ export class Replica {
     return [entry(EntryType.RECONNECTED, [marksUnknown ? 1 : 0])];
   }
 
-  #activated(replaced: boolean, founded: boolean): void {
+  #activated({ replaced, founded, resumed }: Activation): void {
     const { state } = this;
     const effects = this.#effects as ClusterEffects;
     if (state === null) return;
+    this.#former = null;
     state.watcher = this.image ?? state.watcher;
-    if (!replaced) return;
-    this.image?.forget(founded);
-    this.recovery.forget(effects);
-    this.#patience.inherits(this.#nowMs);
+    if (replaced) this.image?.forget(founded);
+    if (!replaced && !resumed) return;
+    if (resumed) {
+      this.recovery.keepLeased(state, this.#nodeId);
+      this.#holdKnown(state);
+    } else {
+      this.recovery.forget(effects);
+      this.#patience.inherits(this.#nowMs);
+    }
     this.#adoptMarks(state);
-    this.#commits.replaced(state.position, this.#isNewMember);
+    if (replaced) this.#commits.replaced(state.position, this.#isNewMember);
+    else this.#tellAgain(state);
     this.#isNewMember = false;
+    // What was said of the suspend may not have been heard.
+    if (this.#mirror === 'suspending' && this.#suspendNumber !== 0) this.#sayGoodbye(false);
+  }
+
+  /** This node went on with a state of its own that it had left: what it did meanwhile is told, and a FLUSH waits for that. */
+  #tellAgain(state: ReplicatedState): void {
+    const isKnown = state.nodes.get(this.#nodeId)?.presence === Presence.LIVE && this.#mirror === 'live';
+    const entries = this.#presence(state);
+    const news = isKnown ? entries.filter(({ type }) => type === EntryType.MARK) : entries;
+    if (news.length > 0) this.#commits.toldAgain(this.#submit(news));
+    else this.#commits.replaced(state.position, true);
+  }
+
+  /** What the group knows as marked by this node, and is not held: an earlier process was about to give it up. It is given up after the legs were flushed. */
+  #holdKnown(state: ReplicatedState): void {
+    const known = state.nodes.get(this.#nodeId)?.marks;
+    if (known === undefined || this.#mirror === 'suspended') return;
+    const held = this.#marks.regions;
+    for (let r = known.nextOne(0); r >= 0; r = known.nextOne(r + 1)) if (held.set(r)) this.#marks.clear(r);
   }
 
   #applied(number: number): void {
@@ -593,6 +665,8 @@ export class Replica {
   }
 
   #leave(effects: ClusterEffects): void {
+    this.#former = null;
+    this.#kept?.copy.drop();
     if (this.#member !== null || this.#joining) effects.leave = true;
     this.#member = null;
     this.#joining = false;

@@ -1,5 +1,6 @@
 import { RegionBitmap } from '@dmlog/bitmap';
 import { ChainHash } from './chain-hash.js';
+import { TrackedBitmap } from './tracked-bitmap.js';
 
 /** How a node's kernel stands to the log. */
 export const Presence = {
@@ -23,7 +24,7 @@ export interface NodeState {
   /** It takes part, and nothing was known of its kernel when it came. */
   stranger: boolean;
   /** Regions that its kernel may be writing, or wrote a moment ago. */
-  readonly marks: RegionBitmap;
+  readonly marks: TrackedBitmap;
   /** Regions that it alone may recover, in the order they were leased. */
   leases: number[];
 }
@@ -61,9 +62,9 @@ const NOBODY: StateWatcher = { dirtied() {}, cleaned() {} };
  */
 export class ReplicatedState {
   readonly regionCount: number;
-  readonly inSync: RegionBitmap;
-  readonly stale: RegionBitmap;
-  readonly givenUp: RegionBitmap;
+  readonly inSync: TrackedBitmap;
+  readonly stale: TrackedBitmap;
+  readonly givenUp: TrackedBitmap;
   readonly work: RegionBitmap;
   /** In the kernel's bit order: the disk image's bitmap. */
   readonly clean: RegionBitmap;
@@ -85,9 +86,9 @@ export class ReplicatedState {
   /** A state in which nothing is in sync. */
   constructor(regionCount: number) {
     this.regionCount = regionCount;
-    this.inSync = new RegionBitmap(regionCount, { searchOnes: false });
-    this.stale = new RegionBitmap(regionCount, { searchZeros: false });
-    this.givenUp = new RegionBitmap(regionCount, { searchZeros: false });
+    this.inSync = new TrackedBitmap(regionCount, { searchOnes: false });
+    this.stale = new TrackedBitmap(regionCount, { searchZeros: false });
+    this.givenUp = new TrackedBitmap(regionCount, { searchZeros: false });
     this.work = new RegionBitmap(regionCount, { searchZeros: false });
     this.clean = new RegionBitmap(regionCount, { searchOnes: false, searchZeros: false });
     this.leased = new RegionBitmap(regionCount, { searchZeros: false });
@@ -257,7 +258,7 @@ export class ReplicatedState {
   /** The node's daemon is back, or has lost its log: its kernel goes on with what it believed before. */
   reconnected(node: NodeState): void {
     node.presence = Presence.LIVE;
-    if (node.stranger) this.#distrustAll();
+    if (node.stranger) this.distrustAll();
     node.stranger = false;
     if (this.stale.count + this.givenUp.count > 0) this.needReload.add(node.nodeId);
   }
@@ -330,7 +331,7 @@ export class ReplicatedState {
       presence: Presence.ABSENT,
       returning,
       stranger: false,
-      marks: new RegionBitmap(this.regionCount, { searchZeros: false }),
+      marks: new TrackedBitmap(this.regionCount, { searchZeros: false }),
       leases: [],
     };
     this.nodes.set(nodeId, node);
@@ -439,8 +440,8 @@ export class ReplicatedState {
     }
   }
 
-  /** A kernel takes part of which nobody knows what it believes: it may take any region for in sync, and any for not. */
-  #distrustAll(): void {
+  /** Kernels may believe, and may have written, what this state does not know: any region may be in sync for them, and any not. */
+  distrustAll(): void {
     for (let r = 0; r < this.regionCount; r++) this.#distrust(r);
     this.#askForReloads();
   }

@@ -45,6 +45,8 @@ const hello: Hello = {
     [2, 3],
     [9, 1],
   ]),
+  needs: [2, 300_000],
+  impatient: true,
 };
 
 describe('messages', () => {

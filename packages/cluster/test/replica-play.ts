@@ -1,9 +1,10 @@
-import { type Effects, parseConstructor, ReplyKind } from '@dmlog/log';
+import { type Effects, freshControl, type LogMemory, parseConstructor, ReplyKind } from '@dmlog/log';
 import { RequestType } from '@dmlog/protocol';
 import { expect } from 'vitest';
 import { ClusterEffects } from '../src/cluster-effects.js';
 import { ClusteredLog } from '../src/clustered-log.js';
 import { type SimulatedMember, SimulatedNetwork, WILD_NETWORK } from '../src/group/simulated.js';
+import { KeptReplica, keptReplicaBytes } from '../src/kept-replica.js';
 import { Replica } from '../src/replica.js';
 import { randomFrom } from './group-random.js';
 import { type Ask, KernelModel, Legs, Wire } from './kernel-model.js';
@@ -22,6 +23,8 @@ export const seen = {
   reloads: 0,
   imageWrites: 0,
   commitsThatWaited: 0,
+  foundAgain: 0,
+  allDaemonsDead: 0,
 };
 
 interface World {
@@ -47,7 +50,8 @@ class Daemon {
   dead = false;
   #queue: Uint8Array[] = [];
 
-  constructor(node: Node, reconnected: boolean) {
+  /** `found`: what the daemon before this one left. */
+  constructor(node: Node, reconnected: boolean, found: KeptReplica | null = null) {
     const { world } = node;
     this.node = node;
     const device = world.kind === 'disk' ? ' 7:0' : '';
@@ -61,13 +65,19 @@ class Daemon {
       lazyClear: { milliseconds: world.draw() < 0.3 ? 0 : 1000, regionsMax: 8 },
       blockBytes: BLOCK_BYTES,
       deviceNumber: world.kind === 'disk' ? '7:0' : null,
+      kept: found ?? KeptReplica.fresh(node.newMemory(), REGIONS),
     });
-    this.log = new ClusteredLog(this.replica, reconnected);
+    this.log = new ClusteredLog(this.replica, reconnected && found === null, node.tableMemory);
+    if (found?.wasLive === true) {
+      expect(this.log.restore(node.tableMemory)).toBeNull();
+      seen.foundAgain++;
+    }
   }
 
   /** Whatever the replica wants done now is done, or becomes a job. */
   perform(effects: Effects): void {
     const { world } = this.node;
+    this.replica.keep();
     const { late } = effects;
     for (let i = 0; i < late.count; i++) {
       this.node.lateReply(late.seq[i] as number, { errno: late.errno[i] as number, first: 0, second: 0 });
@@ -149,6 +159,9 @@ class Node {
   daemon: Daemon | null = null;
   readonly wire = new Wire();
   nowMs = 0;
+  /** Of this boot, what outlives a daemon. */
+  #memory: LogMemory | null = null;
+  tableMemory: LogMemory = { control: freshControl(), body: new Uint8Array(0) };
   #presuspended = false;
   /** The request that the daemon has not answered: what, under which seq. */
   #open: { ask: Ask; seq: number } | null = null;
@@ -162,7 +175,23 @@ class Node {
     this.kernel = new KernelModel(`node ${nodeId}`, world.legs, world.draw);
   }
 
+  newMemory(): LogMemory {
+    this.#memory = { control: freshControl(), body: new Uint8Array(keptReplicaBytes(REGIONS)) };
+    return this.#memory;
+  }
+
+  /** What a daemon finds of the one before it: a copy, as that one may still have I/O under way. */
+  #found(mayBeLost: boolean): KeptReplica | null {
+    const { draw } = this.world;
+    if (this.#memory === null || (mayBeLost && draw() < 0.1)) return null;
+    const { control, body } = this.#memory;
+    this.#memory = { control: control.slice(), body: body.slice() };
+    const found = KeptReplica.found(this.#memory, REGIONS);
+    return typeof found === 'string' ? null : found;
+  }
+
   start(): void {
+    this.#memory = null;
     this.daemon = new Daemon(this, false);
     this.#tableAsks = [{ ask: { type: RequestType.RESUME, words: [] }, done: () => this.kernel.resumed() }];
   }
@@ -200,10 +229,11 @@ class Node {
     job();
   }
 
-  restartDaemon(): void {
+  restartDaemon(mayBeLost = false): void {
     if (this.daemon !== null) return;
-    this.daemon = new Daemon(this, !this.kernel.suspended);
-    if (!this.kernel.suspended && this.#tableAsks.length === 0) {
+    const found = this.#found(mayBeLost);
+    this.daemon = new Daemon(this, !this.kernel.suspended, found);
+    if (!this.kernel.suspended && this.#tableAsks.length === 0 && found?.wasLive !== true) {
       this.#tableAsks.push({ ask: { type: RequestType.RESUME, words: [] }, done: () => {} });
     }
   }
@@ -270,7 +300,7 @@ class Node {
         done: () => {
           kernel.becomeSuspended();
           const { daemon } = this;
-          if (daemon !== null) daemon.log = new ClusteredLog(daemon.replica, false);
+          if (daemon !== null) daemon.log = new ClusteredLog(daemon.replica, false, this.tableMemory);
         },
       },
       { ask: type('RESUME'), done: () => kernel.resumed() },
@@ -391,21 +421,27 @@ export function playCluster(seed: number, options: PlayOptions): void {
   const pick = () => nodes[below(nodes.length)] as Node;
   for (const node of nodes) node.start();
 
+  /** What a dead daemon left may be lost, too, while another one knows. */
+  const restartDaemons = () => {
+    for (const node of nodes) {
+      const known = nodes.some((other) => other !== node && other.daemon?.replica.operational === true);
+      if (network.nodeState(node.nodeId) === 'running') node.restartDaemon(known);
+    }
+  };
   const faults: Job[] = [
     () => network.partition([ids.filter((id) => id % 2 === 0), ids.filter((id) => id % 2 === 1)]),
     () => network.heal(),
     () => network.heal(),
     () => {
-      // Never the last that knows what another kernel believes: only state on this machine would tell a new daemon.
-      const node = pick();
-      const up = nodes.filter(({ daemon }) => daemon?.replica.operational === true);
-      if (nodes.length > 1 && (up.length < 2 || !up.includes(node))) return;
       seen.daemonDeaths++;
-      node.killDaemon();
+      pick().killDaemon();
     },
     () => {
-      for (const node of nodes) if (network.nodeState(node.nodeId) === 'running') node.restartDaemon();
+      seen.allDaemonsDead++;
+      for (const node of nodes) node.killDaemon();
     },
+    () => restartDaemons(),
+    () => restartDaemons(),
     () => pick().reload(),
   ];
   const crash = (node: Node) => {

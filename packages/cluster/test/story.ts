@@ -68,8 +68,7 @@ export function tell(story: string): void {
     'not in sync': ([region]) =>
       expect(all(({ state }) => state.inSync.get(region as number))).toEqual([false]),
     stale: ([region]) => expect(all(({ state }) => state.stale.get(region as number))).toEqual([true]),
-    'given up': ([region]) =>
-      expect(all(({ state }) => state.givenUp.get(region as number))).toEqual([true]),
+    'given up': ([region]) => expect(all(({ state }) => state.givenUp.get(region as number))).toEqual([true]),
     writer: ([node]) => expect(all(({ member }) => member.writer)).toEqual([node]),
     writing: ([node, ...regions]) =>
       expect([...host(node as number).writing].sort((a, b) => a - b)).toEqual(regions),

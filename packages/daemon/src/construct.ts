@@ -123,6 +123,7 @@ export class LogConstructor implements Constructor {
       for (let file = files.shift(); file !== undefined; file = files.shift()) await this.#restoreOnce(file);
     });
     await Promise.all(workers);
+    this.#init.cluster?.logs.restored();
   }
 
   #found(): StateFile[] {
@@ -159,27 +160,24 @@ export class LogConstructor implements Constructor {
     const { identity } = file;
     const { uuid, luidLow, luidHigh, reconnected } = identity;
     const name: LogName = { uuid, luidLow, luidHigh };
-    const parameters = parseConstructor(identity.constructorText);
+    const parameters = this.#parse(identity.constructorText);
     // By number, where the device has one: the kernel holds it, while a path may lead elsewhere by now.
     const opened =
       parameters.device === null
         ? null
         : await this.#open(name, { ...parameters, device: identity.device }, true);
-    const log =
-      opened === null
-        ? this.#coreLog(parameters, reconnected, file)
-        : this.#diskLog(parameters, opened, reconnected, file);
-    const problem = this.#takeOver(log, opened, file);
-    if (problem !== null) {
-      logger.warn({ uuid, path: file.path, problem }, `the state of a log is not used: ${problem}`);
+    const served = parameters.clustered
+      ? this.#restoreClustered(name, parameters, opened, reconnected, file)
+      : this.#restoreLocal(name, parameters, opened, reconnected, file);
+    if (typeof served === 'string') {
+      logger.warn({ uuid, path: file.path, problem: served }, `the state of a log is not used: ${served}`);
       file.discard();
       closeStore(opened);
       return;
     }
-    const served = this.#serve(name, log, opened, file);
-    await served.restoreImage();
+    if (served instanceof ServedLog) await served.restoreImage();
     dispatcher.logs.add(name, served)?.close();
-    const { state, inSyncCount, regionCount, dirtyCount } = log.summary();
+    const { state, inSyncCount, regionCount, dirtyCount } = served.log.summary();
     logger.info(
       { uuid, state, inSync: inSyncCount, regions: regionCount, dirty: dirtyCount },
       'log found again as it was',
@@ -187,17 +185,51 @@ export class LogConstructor implements Constructor {
     this.#init.onRestored();
   }
 
-  /** Null, or why the state is not this log's. */
-  #takeOver(log: DirtyLog, opened: OpenedStore | null, file: StateFile): string | null {
-    if (log instanceof DiskLog && log.blockBytes !== file.identity.blockBytes) {
-      return 'the log device has other blocks now';
-    }
+  /** The log as it was, or why the state is not its. */
+  #restoreLocal(
+    name: LogName,
+    parameters: LogParameters,
+    opened: OpenedStore | null,
+    reconnected: boolean,
+    file: StateFile,
+  ): ServedLog | string {
+    const log =
+      opened === null
+        ? this.#coreLog(parameters, reconnected, file)
+        : this.#diskLog(parameters, opened, reconnected, file);
+    const problem = blocksProblem(parameters, opened, file);
+    if (problem !== null) return problem;
     const memory = file.load();
-    const problem = typeof memory === 'string' ? memory : log.restore(memory);
-    // While no daemon ran, a DTR failed once and was not repeated.
-    if (problem === null && opened?.held === false && log.state !== 'constructed')
-      return 'no mirror holds its device any more';
-    return problem;
+    const refusal = typeof memory === 'string' ? memory : log.restore(memory);
+    return refusal ?? abandoned(log, opened) ?? this.#serve(name, log, opened, file);
+  }
+
+  #restoreClustered(
+    name: LogName,
+    parameters: LogParameters,
+    opened: OpenedStore | null,
+    reconnected: boolean,
+    file: StateFile,
+  ): Served | string {
+    const { cluster } = this.#init;
+    if (cluster === null) return 'this daemon serves no clustered logs';
+    const problem = blocksProblem(parameters, opened, file);
+    if (problem !== null) return problem;
+    const blockBytes = opened === null ? 0 : blockBytesFor(parameters, opened);
+    const findName = this.#nameFinder(name, opened);
+    const served = cluster.logs.restore({
+      name,
+      parameters,
+      opened,
+      blockBytes,
+      reconnected,
+      file,
+      findName,
+    });
+    if (typeof served === 'string') return served;
+    const gone = abandoned(served.log, opened);
+    if (gone !== null) served.discard();
+    return gone ?? served;
   }
 
   async #make(
@@ -218,7 +250,7 @@ export class LogConstructor implements Constructor {
     const opened = parameters.device === null ? null : await this.#open(name, parameters, reconnected);
     const served =
       parameters.clustered && cluster !== null
-        ? this.#clustered(cluster.logs, name, parameters, opened, reconnected)
+        ? this.#clustered(cluster.logs, name, text, parameters, opened, reconnected)
         : this.#local(name, text, parameters, opened, reconnected);
     dispatcher.logs.add(name, served)?.close();
     logger.info(
@@ -242,13 +274,15 @@ export class LogConstructor implements Constructor {
   #clustered(
     logs: ClusteredLogs,
     name: LogName,
+    text: string,
     parameters: LogParameters,
     opened: OpenedStore | null,
     reconnected: boolean,
   ): Served {
     const blockBytes = opened === null ? 0 : blockBytesFor(parameters, opened);
     const findName = this.#nameFinder(name, opened);
-    return logs.make({ name, parameters, opened, blockBytes, reconnected, findName });
+    const file = this.#keep(name, text, reconnected, parameters, opened);
+    return logs.make({ name, parameters, opened, blockBytes, reconnected, file, findName });
   }
 
   #local(
@@ -379,6 +413,20 @@ export class LogConstructor implements Constructor {
     else length = view.replyBytes(Buffer.from(`${deviceName}\0`, 'latin1'));
     this.#init.send(frame.subarray(0, length), port);
   }
+}
+
+function blocksProblem(
+  parameters: LogParameters,
+  opened: OpenedStore | null,
+  file: StateFile,
+): string | null {
+  if (opened === null || blockBytesFor(parameters, opened) === file.identity.blockBytes) return null;
+  return 'the log device has other blocks now';
+}
+
+/** While no daemon ran, a DTR failed once and was not repeated. */
+function abandoned(log: DirtyLog, opened: OpenedStore | null): string | null {
+  return opened?.held === false && log.state !== 'constructed' ? 'no mirror holds its device any more' : null;
 }
 
 function errnoOf(error: unknown): number {

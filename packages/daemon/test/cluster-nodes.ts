@@ -2,7 +2,7 @@ import { type JoinGroup, SimulatedNetwork, TAME_NETWORK } from '@dmlog/cluster';
 import type { Reply } from '@dmlog/protocol';
 import { onTestFinished } from 'vitest';
 import type { Dmsetup } from '../src/cluster/dmsetup.js';
-import type { ClusterStatus, DaemonConfig } from '../src/index.js';
+import type { ClusterStatus, DaemonConfig, ServeParts } from '../src/index.js';
 import { Kernel, type MemoryDevice, type TestLog } from './kernel.js';
 
 /** Turns of the event loop that anything may take; ticks come every 100 ms. */
@@ -37,10 +37,16 @@ export class ClusterNodes {
   }
 
   /** Starts the daemon of a node. */
-  async start(nodeId: number, config: Partial<DaemonConfig> = {}, dmsetup?: Dmsetup): Promise<Kernel> {
+  async start(
+    nodeId: number,
+    config: Partial<DaemonConfig> = {},
+    dmsetup?: Dmsetup,
+    options: Pick<ServeParts, 'openState'> & { firstSeq?: number } = {},
+  ): Promise<Kernel> {
     const joinGroup: JoinGroup = async (name, handlers) => this.network.join(nodeId, name, handlers);
     const bootId = String(nodeId).padStart(32, '0');
     const kernel = await Kernel.start(this.#devices, config, {
+      ...options,
       cluster: { joinGroup, check: async () => {}, bootId, ...(dmsetup === undefined ? {} : { dmsetup }) },
     });
     this.kernels.set(nodeId, kernel);

@@ -50,6 +50,7 @@ export {
   stageBlock,
   writeHeader,
 } from './image.js';
+export { type KeptValues, keepValues, readKeptValues } from './kept-record.js';
 export { LazyClears } from './lazy-clears.js';
 export {
   bodyBytes,
@@ -74,4 +75,4 @@ export {
 } from './parameters.js';
 export { LOGS_MAX, type LogName, LogRegistry } from './registry.js';
 export { asksOfRegions, startsWork } from './request-kinds.js';
-export { isWhole, SealedBitmap } from './sealed-bitmap.js';
+export { change as digestChange, isWhole, SealedBitmap } from './sealed-bitmap.js';

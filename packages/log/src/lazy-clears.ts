@@ -65,6 +65,12 @@ export class LazyClears {
     return this.#old.nextOne(from);
   }
 
+  /** The next region held at or after `from`, or −1. */
+  next(from: number): number {
+    const [young, old] = [this.#young.nextOne(from), this.#old.nextOne(from)];
+    return young < 0 || (old >= 0 && old < young) ? old : young;
+  }
+
   /** An old region is no longer held. */
   release(region: number): void {
     this.#old.clear(region);

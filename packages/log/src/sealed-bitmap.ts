@@ -34,8 +34,8 @@ function salt(index: number): number {
   return Math.imul(index + 1, 0x9e3779b1);
 }
 
-/** How the digest changes when word `index` turns from `before` to `now`. */
-function change(index: number, before: number, now: number): number {
+/** How the digest changes when word `index` turns from `before` to `now`: XOR it in. The digest of words that are all zero is 0. */
+export function change(index: number, before: number, now: number): number {
   const s = salt(index);
   return mix(before ^ s) ^ mix(now ^ s);
 }

@@ -3,6 +3,7 @@ import type { JoinGroup } from '@dmlog/cluster';
 import type { DaemonConfig } from '../config/schema.js';
 import type { Logger } from '../logging.js';
 import type { LateReply } from '../served.js';
+import type { RuntimeState } from '../state/runtime-state.js';
 import { ClusteredLogs } from './clustered-logs.js';
 import { type Dmsetup, dmsetup } from './dmsetup.js';
 import { latePairs } from './late-pairs.js';
@@ -26,6 +27,8 @@ export interface ClusterDaemon {
   readonly config: DaemonConfig;
   readonly logger: Logger;
   readonly allocateImage: (bytes: number) => Uint8Array;
+  /** What outlives this process; null: nothing does. */
+  readonly state: RuntimeState | null;
   readonly reply: LateReply;
   readonly send: (bytes: Uint8Array, port: number) => void;
   readonly onTickNeeded: () => void;
@@ -40,13 +43,14 @@ export interface ClusterService {
 }
 
 export function openCluster(access: ClusterAccess, daemon: ClusterDaemon): ClusterService {
-  const { config, logger, allocateImage, reply, send, onTickNeeded } = daemon;
+  const { config, logger, allocateImage, state, reply, send, onTickNeeded } = daemon;
   const reloader = config.cluster.reload === 'off' ? null : new Reloader(access.dmsetup ?? dmsetup, logger);
   const logs = new ClusteredLogs({
     joinGroup: access.joinGroup,
     bootId: access.bootId ?? readFileSync(BOOT_ID, 'latin1').trim().replaceAll('-', ''),
     lazyClear: config.lazyClear,
     allocateImage,
+    state,
     reply,
     replyPair: latePairs(send),
     onTickNeeded,

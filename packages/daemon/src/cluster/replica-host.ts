@@ -1,9 +1,10 @@
 import { randomInt } from 'node:crypto';
-import { ClusterEffects, type ClusteredLog, type JoinGroup, Replica } from '@dmlog/cluster';
+import { ClusterEffects, type ClusteredLog, type JoinGroup, type KeptReplica, Replica } from '@dmlog/cluster';
 import { type Effects, type LazyClearOptions, type LogParameters, ReplyKind } from '@dmlog/log';
 import { Errno, type FrameView } from '@dmlog/protocol';
 import type { Logger } from '../logging.js';
 import type { ImageStore, LateReply, Legs, ServedCounters } from '../served.js';
+import type { RuntimeState } from '../state/runtime-state.js';
 import { groupNameOf } from './group-name.js';
 import { Membership } from './membership.js';
 
@@ -21,6 +22,8 @@ export interface ClusterParts {
   readonly bootId: string;
   readonly lazyClear: LazyClearOptions;
   readonly allocateImage: (bytes: number) => Uint8Array;
+  /** What outlives this process; null: nothing does. */
+  readonly state: RuntimeState | null;
   readonly reply: LateReply;
   readonly replyPair: (seq: number, port: number, first: number, second: number) => void;
   /** Called when a replica wants ticks; often. */
@@ -73,17 +76,19 @@ export class ReplicaHost {
     deviceNumber: string | null;
     blockBytes: number;
     parts: ClusterParts;
+    /** What outlives this process; null: nothing does. */
+    kept?: KeptReplica | null;
     /** By the name of a group: when this process is out of it. */
     seats: Map<string, Promise<void>>;
   }) {
-    const { parts, parameters, blockBytes, deviceNumber } = init;
+    const { parts, parameters, blockBytes, deviceNumber, kept = null } = init;
     const { bootId, lazyClear } = parts;
     this.uuid = init.uuid;
     this.deviceNumber = deviceNumber;
     this.#parts = parts;
     this.#seats = init.seats;
     this.#group = groupNameOf(init.uuid);
-    this.replica = new Replica({ parameters, bootId, lazyClear, blockBytes, deviceNumber });
+    this.replica = new Replica({ parameters, bootId, lazyClear, blockBytes, deviceNumber, kept });
     const { image } = this.replica;
     this.#image = image === null ? null : parts.allocateImage(image.imageBytes);
   }
@@ -152,6 +157,11 @@ export class ReplicaHost {
     this.#step((effects) => this.replica.abandon(effects));
   }
 
+  /** The log is given up, and no event of it counts any more. */
+  dispose(): void {
+    this.#closed = true;
+  }
+
   #close(): void {
     this.#closed = true;
     this.#membership?.close();
@@ -209,6 +219,8 @@ export class ReplicaHost {
 
   #perform(effects: ClusterEffects): void {
     const { late, pairs } = effects;
+    // Before anybody hears of it.
+    if (!this.#closed) this.replica.keep();
     const counters = this.#current?.counters;
     if (counters !== undefined) counters.lateReplies += late.count + pairs.length;
     for (let i = 0; i < late.count; i++) {

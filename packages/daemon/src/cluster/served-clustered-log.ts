@@ -1,5 +1,5 @@
 import { ClusteredLog } from '@dmlog/cluster';
-import type { Effects, LogName, LogParameters } from '@dmlog/log';
+import type { Effects, LogMemory, LogName, LogParameters } from '@dmlog/log';
 import { type FrameView, RequestType } from '@dmlog/protocol';
 import type { NameLookup } from '../name-lookup.js';
 import { type ImageStore, type Legs, newServedCounters, type Served } from '../served.js';
@@ -16,8 +16,7 @@ export class ServedClusteredLog implements Served, HostedLog {
   readonly counters = newServedCounters();
   readonly #lookup: NameLookup;
   readonly #onDiscard: () => void;
-  /** The kernel used the log before this process knew it, and has not been suspended since. */
-  #reconnected: boolean;
+  readonly #file: { discard(): void } | null;
   #closed = false;
 
   constructor(init: {
@@ -25,6 +24,9 @@ export class ServedClusteredLog implements Served, HostedLog {
     parameters: LogParameters;
     host: ReplicaHost;
     reconnected: boolean;
+    /** The table's memory that outlives the process, and the file that it is; null: there is none. */
+    memory: LogMemory | null;
+    file: { discard(): void } | null;
     store: ImageStore | null;
     legs: Legs | null;
     lookup: NameLookup;
@@ -34,10 +36,10 @@ export class ServedClusteredLog implements Served, HostedLog {
     this.name = init.name;
     this.parameters = init.parameters;
     this.host = init.host;
-    this.log = new ClusteredLog(init.host.replica, init.reconnected);
+    this.log = new ClusteredLog(init.host.replica, init.reconnected, init.memory);
     this.store = init.store;
     this.legs = init.legs;
-    this.#reconnected = init.reconnected;
+    this.#file = init.file;
     this.#lookup = init.lookup;
     this.#onDiscard = init.onDiscard;
     init.host.add(this);
@@ -59,12 +61,19 @@ export class ServedClusteredLog implements Served, HostedLog {
     this.counters.requests++;
     if (view.type === RequestType.RESUME) {
       this.#lookup.look();
-      this.host.use(this, this.#reconnected);
-    } else if (view.type === RequestType.POSTSUSPEND) {
-      this.#reconnected = false;
+      this.host.use(this, this.log.marksUnknown);
     }
     this.host.request(this.log, view, port, effects);
     if (effects.destroyed) this.discard();
+  }
+
+  /** As an earlier process left it; or why that cannot be. */
+  restore(memory: LogMemory): string | null {
+    const problem = this.log.restore(memory);
+    if (problem !== null || this.log.state === 'constructed') return problem;
+    this.#lookup.look();
+    if (this.log.state === 'live') this.host.use(this, this.log.marksUnknown);
+    return null;
   }
 
   tick(nowMs: number): void {
@@ -83,6 +92,7 @@ export class ServedClusteredLog implements Served, HostedLog {
     this.#closed = true;
     this.host.remove(this);
     this.#onDiscard();
+    this.#file?.discard();
     this.#closeDevice();
   }
 

@@ -21,6 +21,8 @@ import { StateFile } from './state-file.js';
 
 const DIRECTORY = 'state';
 const SUFFIX = '.log';
+/** What the tables of one clustered log share. */
+const SHARED_SUFFIX = '.replica';
 /** The sequence number that the kernel used last, as far as the daemon saw: one u32, shared memory. */
 const LAST_SEQ = 'last-seq';
 const LAST_SEQ_BYTES = 4096;
@@ -89,8 +91,28 @@ export class RuntimeState {
 
   /** A new log, in place of one of the same name. Throws where the file cannot be written. */
   create(identity: Omit<LogIdentity, 'bootId'>): StateFile {
+    return this.#create(this.#pathOf(identity), identity);
+  }
+
+  /** The same for what tables share: told apart by uuid, constructor text and device, the luid is 0. */
+  createShared(identity: Omit<LogIdentity, 'bootId'>): StateFile {
+    return this.#create(this.#sharedPathOf(identity), identity);
+  }
+
+  findShared(identity: Omit<LogIdentity, 'bootId'>): StateFile | null {
+    return this.#read(this.#sharedPathOf(identity));
+  }
+
+  /** Removes what tables shared, but for these: the others have no table any more. */
+  keepShared(paths: ReadonlySet<string>): void {
+    for (const name of readdirSync(this.#directory)) {
+      const path = join(this.#directory, name);
+      if (name.endsWith(SHARED_SUFFIX) && !paths.has(path)) this.#refuse(path, 'no table of its log is left');
+    }
+  }
+
+  #create(path: string, identity: Omit<LogIdentity, 'bootId'>): StateFile {
     const complete = { ...identity, bootId: this.#bootId };
-    const path = this.#pathOf(complete);
     const bytes = Buffer.concat([encodeIdentity(complete), freshControl()]);
     // In one step: no process finds half of it.
     writeFileSync(`${path}.new`, bytes, { mode: 0o600 });
@@ -111,7 +133,8 @@ export class RuntimeState {
       this.#refuse(path, 'it is of another boot', identity.uuid);
       return null;
     }
-    if (this.#pathOf(identity) !== path) {
+    const named = path.endsWith(SHARED_SUFFIX) ? this.#sharedPathOf(identity) : this.#pathOf(identity);
+    if (named !== path) {
       this.#refuse(path, 'it is of another log than its name says', identity.uuid);
       return null;
     }
@@ -130,9 +153,19 @@ export class RuntimeState {
   /** Of the name: a uuid has up to 128 characters of any kind. */
   #pathOf({ uuid, luidLow, luidHigh }: LogName): string {
     const hex = (word: number) => word.toString(16).padStart(8, '0');
-    const digest = createHash('sha256').update(uuid, 'latin1').digest('hex').slice(0, 16);
-    return join(this.#directory, `${hex(luidHigh)}${hex(luidLow)}-${digest}${SUFFIX}`);
+    return join(this.#directory, `${hex(luidHigh)}${hex(luidLow)}-${digestOf(uuid)}${SUFFIX}`);
   }
+
+  #sharedPathOf({ uuid, constructorText, device }: Omit<LogIdentity, 'bootId'>): string {
+    return join(
+      this.#directory,
+      `${digestOf(JSON.stringify([uuid, constructorText, device]))}${SHARED_SUFFIX}`,
+    );
+  }
+}
+
+function digestOf(text: string): string {
+  return createHash('sha256').update(text, 'latin1').digest('hex').slice(0, 16);
 }
 
 /** The part of a file that holds its identity; fewer bytes where the file has fewer. Null where there is none. */
