@@ -5,8 +5,18 @@ import type { RingId } from './group/contract.js';
 import { LEASE_MAX, type NodeState, type Presence, ReplicatedState } from './state.js';
 import { TrackedBitmap } from './tracked-bitmap.js';
 
-/** Nodes that a copy has room for; with more of them there is no copy. */
-export const COPY_NODES_MAX = 16;
+/** Nodes that a copy has room for, at most and at least; with more of them there is no copy. */
+const NODES_MAX = 16;
+const NODES_MIN = 4;
+
+/** Large logs have room for fewer nodes: their marks take so many bytes at most, unless that is for fewer than the least. */
+const MARK_BYTES_MAX = 64 << 20;
+
+/** Nodes that a copy of a log of so many regions has room for. */
+export function copyNodes(regionCount: number): number {
+  const bytes = Math.max(bitmapBytes(regionCount), 1);
+  return Math.min(NODES_MAX, Math.max(NODES_MIN, Math.floor(MARK_BYTES_MAX / bytes)));
+}
 
 /** Words that one step may change without the copy being invalid meanwhile. */
 const JOURNAL_PAIRS = 2048;
@@ -29,8 +39,7 @@ const FIRST_NODE = 16;
 /** u32 id, 4 words boot id, flags as in a snapshot, number of marks, number of leases, the leases. */
 const NODE = { id: 0, bootId: 1, flags: 5, marks: 6, leases: 7, firstLease: 8 } as const;
 const NODE_WORDS = NODE.firstLease + LEASE_MAX;
-const HEAD_WORDS = FIRST_NODE + COPY_NODES_MAX * NODE_WORDS;
-const BITMAPS = 3 + COPY_NODES_MAX;
+const HEAD_WORDS = FIRST_NODE + NODES_MAX * NODE_WORDS;
 const U32 = 2 ** 32;
 
 /** A state, and the last ring with quorum in which it was agreed on. */
@@ -50,7 +59,7 @@ export interface History {
  * | 4096             | the journal: (index, value) pairs                                                                  |
  * | 16               | digest of all that follows, position, hash, agreed ring, search from, writer, counts of the bitmaps |
  * | 16 × 72          | nodes: id, boot id, flags, number of marks, leases; id 0: free                                      |
- * | (3 + 16) bitmaps | in sync, stale, given up; marks of each node. One that counts 0 is all zero                         |
+ * | (3 + n) bitmaps  | in sync, stale, given up; marks of each of {@link copyNodes} nodes. One that counts 0 is all zero    |
  *
  * Host byte order: it leaves neither the machine nor the boot.
  */
@@ -61,9 +70,9 @@ export class StateCopy {
   readonly #bitmapWords: number;
   readonly #regionCount: number;
   /** Who is in which place, as it was written last. */
-  readonly #places: (NodeState | null)[] = new Array(COPY_NODES_MAX).fill(null);
+  readonly #places: (NodeState | null)[];
   /** Bitmaps that may hold ones. Looking at the others would make memory of holes. */
-  readonly #touched: boolean[] = new Array(BITMAPS).fill(false);
+  readonly #touched: boolean[];
   #state: ReplicatedState | null = null;
   #position = -1;
   #pairs = 0;
@@ -72,7 +81,8 @@ export class StateCopy {
   #digest = 0;
 
   static bytes(regionCount: number): number {
-    return 4 * (CONTROL_WORDS + JOURNAL_WORDS + HEAD_WORDS) + BITMAPS * bitmapBytes(regionCount);
+    const bitmaps = 3 + copyNodes(regionCount);
+    return 4 * (CONTROL_WORDS + JOURNAL_WORDS + HEAD_WORDS) + bitmaps * bitmapBytes(regionCount);
   }
 
   /** `memory`, at a multiple of 4 in its buffer, is all zero, or what an earlier process left. Throws RangeError where it is too small. */
@@ -83,10 +93,12 @@ export class StateCopy {
     const words = (from: number, count: number) =>
       new Uint32Array(memory.buffer, memory.byteOffset + 4 * from, count);
     this.#regionCount = regionCount;
+    this.#places = new Array(copyNodes(regionCount)).fill(null);
+    this.#touched = new Array(3 + this.#places.length).fill(false);
     this.#bitmapWords = bitmapBytes(regionCount) / 4;
     this.#control = words(0, CONTROL_WORDS);
     this.#journal = words(CONTROL_WORDS, JOURNAL_WORDS);
-    this.#data = words(CONTROL_WORDS + JOURNAL_WORDS, HEAD_WORDS + BITMAPS * this.#bitmapWords);
+    this.#data = words(CONTROL_WORDS + JOURNAL_WORDS, HEAD_WORDS + this.#touched.length * this.#bitmapWords);
   }
 
   /** What an earlier process left; null where there is nothing, or nothing to be believed. */
@@ -109,7 +121,7 @@ export class StateCopy {
   /** Takes over what `state` is now. Cheap where it has not moved on; else as much as has changed. */
   save(state: ReplicatedState, agreedRing: RingId): void {
     if (state === this.#state && state.position === this.#position) return;
-    if (state.nodes.size > COPY_NODES_MAX) return this.drop();
+    if (state.nodes.size > this.#places.length) return this.drop();
     const isOther = state !== this.#state || this.#control[CONTROL.valid] !== 1;
     this.#pairs = 0;
     this.#direct = false;
@@ -283,7 +295,7 @@ export class StateCopy {
     const data = this.#data;
     let digest = 0;
     for (let i = AT.digest + 1; i < HEAD_WORDS; i++) digest ^= digestChange(i, 0, data[i] as number);
-    for (let index = 0; index < BITMAPS; index++) {
+    for (let index = 0; index < this.#touched.length; index++) {
       if (this.#countOf(index) === 0) continue;
       const base = HEAD_WORDS + index * this.#bitmapWords;
       for (let i = base; i < base + this.#bitmapWords; i++) digest ^= digestChange(i, 0, data[i] as number);
@@ -304,7 +316,7 @@ export class StateCopy {
     state.hash.high = data[AT.hash] as number;
     state.hash.low = data[AT.hash + 1] as number;
     state.searchFrom = this.#get64(AT.searchFrom);
-    for (let place = 0; place < COPY_NODES_MAX; place++) this.#decodeNode(place, state);
+    for (let place = 0; place < this.#places.length; place++) this.#decodeNode(place, state);
     state.writer = data[AT.writer] as number;
     const [inSync, stale, givenUp] = [0, 1, 2].map((index) => {
       const bitmap = new TrackedBitmap(this.#regionCount);

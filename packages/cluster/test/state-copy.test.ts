@@ -4,7 +4,7 @@ import { applyEntries } from '../src/apply.js';
 import { type Entry, EntryType, entry, regionEntries } from '../src/entries.js';
 import { encodeSnapshot } from '../src/snapshot.js';
 import { Presence, ReplicatedState } from '../src/state.js';
-import { COPY_NODES_MAX, StateCopy } from '../src/state-copy.js';
+import { copyNodes, StateCopy } from '../src/state-copy.js';
 
 const REGIONS = 200;
 const BOOT = 'ab'.repeat(16);
@@ -181,7 +181,7 @@ describe('a copy of the state', () => {
 
   it('is given up with more nodes than it has room for, and taken up again', () => {
     const copy = new StateCopy(memoryOf(), REGIONS);
-    const nodes = Array.from({ length: COPY_NODES_MAX + 1 }, (_, i) => i + 1);
+    const nodes = Array.from({ length: copyNodes(REGIONS) + 1 }, (_, i) => i + 1);
     const state = stateOf(...nodes);
     copy.save(state, RING);
     expect(copy.load()).toBeNull();
