@@ -185,7 +185,10 @@ export class ClusteredLog implements DirtyLog {
   }
 
   #syncCount(effects: Effects): void {
-    if (this.#state === 'constructed' || this.replica.state !== null) effects.value(this.replica.inSyncCount);
+    const { replica } = this;
+    // Refused: none, and the kernel does not wait 15 s for being told so.
+    if (this.#state === 'constructed' || replica.state !== null || replica.refusal !== null)
+      effects.value(replica.inSyncCount);
   }
 
   /**

@@ -303,6 +303,7 @@ describe.each(KINDS)('%s on two nodes', (kind, of, text) => {
     expect(JSON.stringify(one.lines)).toMatch(/cannot take part/);
     // Its kernel takes the mirror for resumed: it is to do nothing, and not to wait 15 s for being told so.
     expect(values(await ask(one, grown, RequestType.GET_RESYNC_WORK))).toEqual([0, 0]);
+    expect(await inSync(one, grown)).toBe(0);
     await expectOk(other, of, RequestType.PRESUSPEND);
     await expectOk(other, of, RequestType.POSTSUSPEND);
     for (const kernel of [one, other]) await expectOk(kernel, grown, RequestType.RESUME);
