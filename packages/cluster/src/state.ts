@@ -440,9 +440,9 @@ export class ReplicatedState {
     }
   }
 
-  /** Kernels may believe, and may have written, what this state does not know: any region may be in sync for them, and any not. */
+  /** Kernels may believe, and may have written, what this state does not know: any region may be in sync for them, and any be written on one leg. */
   distrustAll(): void {
-    for (let r = 0; r < this.regionCount; r++) this.#distrust(r);
+    for (let r = 0; r < this.regionCount; r++) this.bringGivenUp(r);
     this.#askForReloads();
   }
 

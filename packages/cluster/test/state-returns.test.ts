@@ -61,3 +61,17 @@ it('a region that such a kernel may be recovering is neither work nor leased any
   state.checkInvariants();
   expect([state.leased.get(4), state.work.get(4), state.givenUp.get(4)]).toEqual([false, false, true]);
 });
+
+it('nothing is read from another leg, or recovered, while a kernel takes part of which nobody knows what it writes on one', () => {
+  const { state, nodes, third: stranger } = stateOfTwo();
+  state.ready(stranger, true);
+  state.reconnected(stranger);
+  state.checkInvariants();
+  expect([state.inSync.count, state.stale.count, state.givenUp.count]).toEqual([0, 0, REGIONS]);
+  for (const node of [...nodes, stranger]) {
+    expect(state.work.count).toBe(0);
+    state.suspended(node);
+    state.resumed(node);
+  }
+  expect(state.work.count).toBe(REGIONS);
+});
