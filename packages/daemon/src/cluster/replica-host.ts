@@ -1,5 +1,12 @@
 import { randomInt } from 'node:crypto';
-import { ClusterEffects, type ClusteredLog, type JoinGroup, type KeptReplica, Replica } from '@dmlog/cluster';
+import {
+  ClusterEffects,
+  type ClusteredLog,
+  type GroupMember,
+  type JoinGroup,
+  type KeptReplica,
+  Replica,
+} from '@dmlog/cluster';
 import { type Effects, type LazyClearOptions, type LogParameters, ReplyKind } from '@dmlog/log';
 import { Errno, type FrameView } from '@dmlog/protocol';
 import type { Logger } from '../logging.js';
@@ -69,6 +76,8 @@ export class ReplicaHost {
   #legsFailing = false;
   #lastTickMs = -1;
   #lastWarning: string | null = null;
+  /** Of the present membership. */
+  #refusedMessages = 0;
 
   constructor(init: {
     uuid: string;
@@ -286,7 +295,10 @@ export class ReplicaHost {
         logger.info({ uuid: this.uuid, ring, nodes, quorate }, 'the ring of the group');
         this.#event((effects) => this.replica.ringChanged(ring, nodes, quorate, effects));
       },
-      deliver: (sender, bytes) => this.#event((effects) => this.replica.deliver(sender, bytes, effects)),
+      deliver: (sender, bytes) => {
+        this.#event((effects) => this.replica.deliver(sender, bytes, effects));
+        this.#noteRefused(sender);
+      },
       lost: (error) => {
         if (this.#membership === membership) this.#membership = null;
         const what = `this node is out of the log's group, and writes to the mirror may wait, until it can join again: ${error.message}`;
@@ -299,6 +311,19 @@ export class ReplicaHost {
     over.then(() => {
       if (this.#seats.get(this.#group) === over) this.#seats.delete(this.#group);
     });
+  }
+
+  /** What is no message of this log is counted by the member, and has no effect; the first one of a membership is worth a line. */
+  #noteRefused({ nodeId, pid }: GroupMember): void {
+    const counters = this.replica.member?.counters;
+    const refused = counters === undefined ? 0 : counters.unreadable + counters.malformed;
+    if (refused > 0 && this.#refusedMessages === 0) {
+      this.#parts.logger.warn(
+        { uuid: this.uuid, group: this.#group, nodeId, pid },
+        'a message in the group is none that this version of the daemon knows: it is ignored, and so are others of the kind; the status counts them',
+      );
+    }
+    this.#refusedMessages = refused;
   }
 
   #leave(): void {
