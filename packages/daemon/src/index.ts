@@ -51,7 +51,7 @@ export {
 export { ControlError, type ControlErrorCode } from './control/errors.js';
 export { EventWatch, LOG_EVENTS, type LogEvent, type LogEventName, WATCH_MS } from './control/events.js';
 export type { Settings, SettingsChange } from './control/live-settings.js';
-export { FLUSH_MS_DEFAULT, type LogRegions, type RequestTotals } from './control/methods.js';
+export { FLUSH_MS_DEFAULT, type LogRegions, operatorMethods, type RequestTotals } from './control/methods.js';
 export type { Operable } from './control/operable.js';
 export { CLIENT_IDLE_MS, CLIENTS_MAX, LINE_BYTES_MAX, RESPONSE_BYTES_MAX } from './control/protocol.js';
 export { MAP_CELLS_MAX, type RegionMap } from './control/region-map.js';

@@ -44,7 +44,7 @@ export function formatStatus(program: string, status: DaemonStatus): string {
   const { transport } = status;
   const head = `${program} ${status.version}, pid ${status.pid}, up ${formatUptime(status.uptimeSeconds)}, transport ${transport.name}`;
   if (status.logs.length === 0) return `${head}\nno logs\n`;
-  const lines = table([
+  const lines = formatTable([
     COLUMNS.map(([title]) => title),
     ...status.logs.map((log) => COLUMNS.map(([, cell]) => printable(cell(log)))),
   ]);
@@ -66,7 +66,7 @@ function formatCluster(log: LogStatus, cluster: ClusterStatus): string[] {
     ...(cluster.givenUpCount === 0 ? [] : [`${cluster.givenUpCount} regions given up`]),
     ...(needReload.length === 0 ? [] : [`reload the tables of nodes ${needReload.join(', ')}`]),
   ];
-  const members = table([
+  const members = formatTable([
     ['NODE', 'PRESENCE', 'MARKS', 'LEASES', 'BOOT'],
     ...cluster.members.map(({ nodeId: id, presence, marks, leases, bootId }) =>
       [id, presence, marks, leases, bootId].map((cell) => printable(String(cell))),
@@ -79,7 +79,8 @@ function formatCluster(log: LogStatus, cluster: ClusterStatus): string[] {
   ];
 }
 
-function table(rows: readonly (readonly string[])[]): string[] {
+/** Lines of a table, one per row; cells of a column are as wide as its widest, two spaces apart. */
+export function formatTable(rows: readonly (readonly string[])[]): string[] {
   const widths = (rows[0] ?? []).map((_, column) =>
     Math.max(...rows.map((row) => (row[column] as string).length)),
   );
@@ -109,6 +110,6 @@ export function formatUptime(seconds: number): string {
 }
 
 /** A uuid comes from a table that anybody with rights wrote: no escape sequence may reach the terminal. */
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?');
 }
