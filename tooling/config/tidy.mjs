@@ -28,7 +28,7 @@ const EVERYWHERE_BANS = [
 
 function* sources(directory) {
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
-    if (['node_modules', 'dist', '.cache', '.turbo', 'fixtures'].includes(entry.name)) continue;
+    if (['node_modules', 'dist', 'build', '.cache', '.turbo', 'fixtures'].includes(entry.name)) continue;
     const path = join(directory, entry.name);
     if (entry.isDirectory()) yield* sources(path);
     else if (/\.(ts|mjs|c|h|sh)$/.test(entry.name)) yield path;
@@ -36,7 +36,7 @@ function* sources(directory) {
 }
 
 let findings = 0;
-for (const top of ['packages', 'apps', 'tooling']) {
+for (const top of ['packages', 'apps', 'tooling', 'examples']) {
   for (const path of sources(join(root, top))) {
     const name = relative(root, path);
     const lines = readFileSync(path, 'utf8').split('\n');

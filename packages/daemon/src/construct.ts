@@ -7,6 +7,7 @@ import {
   type LazyClearOptions,
   type LogName,
   type LogParameters,
+  type MemoryHome,
   parseConstructor,
 } from '@dmlog/log';
 import { DecodeCode, Errno, FrameView } from '@dmlog/protocol';
@@ -30,6 +31,13 @@ import type { StateFile } from './state/state-file.js';
 /** CTR's answer may name a device from this version of the protocol on (dm-log-userspace.h). */
 const DEVICE_NAME_VERSION = 2;
 
+/**
+ * Makes a log of a further type: one that lives in memory and takes the arguments of `core`. `reconnected` and `home` are those of `CoreLog`: a log that
+ * does not use its home is not found again after a restart of the daemon.
+ */
+export type MakeLog = (parameters: LogParameters, reconnected: boolean, home: MemoryHome | null) => DirtyLog;
+export type LogTypes = ReadonlyMap<string, MakeLog>;
+
 export interface ConstructInit {
   readonly dispatcher: Dispatcher;
   readonly send: (bytes: Uint8Array, port: number) => void;
@@ -44,6 +52,8 @@ export interface ConstructInit {
   readonly cluster: Pick<ClusterService, 'logs' | 'check'> | null;
   /** What outlives this process; null: nothing does. */
   readonly state: RuntimeState | null;
+  /** Log types besides those of @dmlog/log, by their name in the table line. */
+  readonly logTypes: LogTypes;
   /** Told of each log that was found again: it may want ticks. */
   readonly onRestored: () => void;
   readonly logger: Logger;
@@ -268,7 +278,8 @@ export class LogConstructor implements Constructor {
   }
 
   #parse(text: string): LogParameters {
-    return parseConstructor(text, { clustered: this.#init.cluster !== null });
+    const { cluster, logTypes } = this.#init;
+    return parseConstructor(text, { clustered: cluster !== null, memoryTypes: [...logTypes.keys()] });
   }
 
   #clustered(
@@ -347,7 +358,11 @@ export class LogConstructor implements Constructor {
   }
 
   #coreLog(parameters: LogParameters, reconnected: boolean, file: StateFile | null): DirtyLog {
-    return new CoreLog(parameters, reconnected, file?.allocate);
+    const make = this.#init.logTypes.get(parameters.typeName);
+    const home = file?.allocate ?? null;
+    return make === undefined
+      ? new CoreLog(parameters, reconnected, home)
+      : make(parameters, reconnected, home);
   }
 
   #diskLog(

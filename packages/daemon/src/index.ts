@@ -42,6 +42,7 @@ export {
   TRANSPORT_CHOICES,
   type TransportChoice,
 } from './config/schema.js';
+export type { LogTypes, MakeLog } from './construct.js';
 export {
   CONTROL_TIMEOUT_MS,
   type ControlStreamListener,

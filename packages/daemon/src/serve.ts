@@ -11,7 +11,7 @@ import type { LogRegistry } from '@dmlog/log';
 import manifest from '../package.json' with { type: 'json' };
 import { type ClusterAccess, type ClusterService, openCluster } from './cluster/access.js';
 import type { DaemonConfig } from './config/schema.js';
-import { LogConstructor } from './construct.js';
+import { LogConstructor, type LogTypes } from './construct.js';
 import { LiveSettings } from './control/live-settings.js';
 import type { Operable } from './control/operable.js';
 import { RequestObserver } from './control/request-observer.js';
@@ -50,6 +50,8 @@ export interface ServeParts {
   readonly openState?: (config: DaemonConfig, logger: Logger) => RuntimeState | null;
   /** How the groups of clustered logs are reached. Absent: clustered logs are refused. */
   readonly cluster?: ClusterAccess;
+  /** Log types besides `core` and `disk`, by their name in the table line. They live in memory and take the arguments of `core`. */
+  readonly logTypes?: LogTypes;
   /** The mirror's device-mapper name by its log's uuid and log device, or null. */
   readonly findName?: (uuid: string, logDeviceNumber: string | null) => Promise<string | null>;
   /** Handed the logs once, before there is any: to look at, not to change. */
@@ -146,6 +148,7 @@ class Daemon implements RunningDaemon {
       lazyClear: () => settings.lazyClear,
       cluster: this.#cluster,
       state: this.#state,
+      logTypes: parts.logTypes ?? new Map(),
       onRestored: () => this.#startTicking(),
       logger,
     });

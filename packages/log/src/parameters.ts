@@ -56,14 +56,18 @@ const KINDS: Readonly<Record<string, { kind: 'core' | 'disk'; clustered: boolean
 export interface ConstructorOptions {
   /** Whether `clustered-…` types can be served. Default false: they are refused with a message that says so. */
   readonly clustered?: boolean;
+  /** Further types that live in memory and take the arguments of `core`: whoever serves them brings their logs. Default: none. */
+  readonly memoryTypes?: readonly string[];
 }
+
+const MEMORY_TYPE = { kind: 'core', clustered: false } as const;
 
 /**
  * Reads CTR's payload: `<target length in sectors> <log type> <args…>`, dm-log-userspace-base.c `build_constructor_string`.
  *
  * Types and arguments: `core <region_size> [sync|nosync]`, `disk <dev> <region_size> [sync|nosync]`, the same with `clustered-` or
  * `clustered_` in front, each with an optional last `block_on_error` (LVM wrote it once; it has no effect). The checks are those of
- * `create_log_context`, drivers/md/dm-log.c.
+ * `create_log_context`, drivers/md/dm-log.c. Types of one's own: `memoryTypes`.
  *
  * @throws ConstructorError naming the argument that is wrong.
  */
@@ -71,7 +75,8 @@ export function parseConstructor(text: string, options: ConstructorOptions = {})
   const words = text.trim().split(/[ \t\n]+/);
   const [length = '', typeName = '', ...rest] = words;
   const targetSectors = parseTargetLength(length);
-  const known = Object.hasOwn(KINDS, typeName) ? KINDS[typeName] : undefined;
+  const further = options.memoryTypes?.includes(typeName) ? MEMORY_TYPE : undefined;
+  const known = Object.hasOwn(KINDS, typeName) ? KINDS[typeName] : further;
   if (known === undefined) {
     throw new ConstructorError(typeName, 'unknown log type: expected core or disk');
   }

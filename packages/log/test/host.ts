@@ -7,6 +7,8 @@ import {
   imageBytes,
   type LazyClearOptions,
   type LogMemory,
+  type LogParameters,
+  type MemoryHome,
   parseConstructor,
   ReplyKind,
 } from '../src/index.js';
@@ -67,9 +69,14 @@ export class TestHost {
       reconnected?: boolean;
       /** The log keeps its state in `memory`. */
       keeps?: boolean;
+      /** Makes logs of a further type, which `text` names. */
+      make?: { typeName: string; log: (parameters: LogParameters, home: MemoryHome | null) => CoreLog };
     } = {},
   ) {
-    const parameters = parseConstructor(text);
+    const further = options.make;
+    const parameters = parseConstructor(text, {
+      memoryTypes: further === undefined ? [] : [further.typeName],
+    });
     const blockBytes = options.blockBytes ?? 512;
     const bytes = imageBytes(parameters.regionCount, blockBytes);
     this.media = new Uint8Array(bytes);
@@ -82,7 +89,7 @@ export class TestHost {
     const kept = options.keeps === true ? home : null;
     this.#make = () =>
       parameters.kind === 'core'
-        ? new CoreLog(parameters, reconnected, kept)
+        ? (further?.log(parameters, kept) ?? new CoreLog(parameters, reconnected, kept))
         : new DiskLog({
             parameters,
             deviceNumber: '254:3',

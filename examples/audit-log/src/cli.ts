@@ -1,0 +1,5 @@
+#!/usr/bin/env node
+import { runProgram } from '@dmlog/daemon';
+import { auditd } from './auditd.js';
+
+runProgram(auditd);

@@ -1,0 +1,3 @@
+import { packageTests } from '@dmlog/config/vitest';
+
+export default packageTests();
