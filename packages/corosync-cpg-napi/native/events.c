@@ -169,7 +169,13 @@ static void deliver_batch(member *self) {
   if (napi_open_handle_scope(env, &scope) != napi_ok) return;
   int calls_max = self->event_count + self->quorum_count + 2;
   self->counters[COUNTER_BATCHES] += 1;
-  if (napi_create_buffer_copy(env, self->arena_used, self->arena, NULL, &argv[0]) == napi_ok &&
+  bool is_inline = self->arena_used <= INLINE_BYTES_MAX;
+  if (is_inline) {
+    memcpy(self->inline_bytes, self->arena, self->arena_used);
+    self->words[WORD_INLINE_BYTES] = (uint32_t)self->arena_used;
+  }
+  if ((is_inline ? napi_get_null(env, &argv[0])
+                 : napi_create_buffer_copy(env, self->arena_used, self->arena, NULL, &argv[0])) == napi_ok &&
       napi_create_int32(env, self->quorum_count, &argv[1]) == napi_ok &&
       napi_create_int32(env, self->event_count, &argv[2]) == napi_ok) {
     bool thrown = call_js(self, self->batch_ref, 3, argv);

@@ -194,6 +194,7 @@ static napi_value member_create(napi_env env, napi_callback_info info) {
   self->pid = (uint32_t)getpid();
   self->words = control;
   self->counters = (double *)(self->words + CONTROL_WORDS);
+  self->inline_bytes = (uint8_t *)(self->counters + COUNTERS);
   self->messages_max = messages_max;
   self->bytes_max = bytes_max;
   self->queue_tail = &self->queue_head;

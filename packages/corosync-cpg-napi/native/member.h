@@ -24,7 +24,9 @@
 #define BATCH_QUORUMS_MAX 16
 #define BATCH_BYTES (1 << 20)
 #define ROW_WORDS 5
-enum { WORD_NODE_ID = 0, WORD_MESSAGE_BYTES_MAX = 1, WORD_QUORUM_TYPE = 2, WORD_QUORUM_ROWS = 8 };
+/* Payloads of a batch up to this size are left in the control block: making a buffer of V8's for each costs more than copying twice. */
+#define INLINE_BYTES_MAX 4096
+enum { WORD_NODE_ID = 0, WORD_MESSAGE_BYTES_MAX = 1, WORD_QUORUM_TYPE = 2, WORD_INLINE_BYTES = 3, WORD_QUORUM_ROWS = 8 };
 enum { WORD_EVENT_ROWS = WORD_QUORUM_ROWS + BATCH_QUORUMS_MAX * ROW_WORDS };
 enum { CONTROL_WORDS = WORD_EVENT_ROWS + BATCH_EVENTS_MAX * ROW_WORDS };
 enum {
@@ -40,7 +42,7 @@ enum {
   COUNTER_TRY_AGAINS,
   COUNTERS
 };
-#define CONTROL_BYTES (CONTROL_WORDS * 4 + COUNTERS * 8)
+#define CONTROL_BYTES (CONTROL_WORDS * 4 + COUNTERS * 8 + INLINE_BYTES_MAX)
 
 enum { EVENT_MESSAGE = 0, EVENT_CONFCHG = 1, EVENT_RING = 2, EVENT_QUORUM = 3 };
 enum { SIGNAL_JOB = 0, SIGNAL_DRAIN = 1, SIGNAL_DIED = 2, SIGNAL_CLOSED = 3 };
@@ -112,6 +114,7 @@ struct member {
   uint32_t pid;
   uint32_t *words;
   double *counters;
+  uint8_t *inline_bytes;
   double messages_max, bytes_max;
   queued *queue_head, **queue_tail;
   uint8_t *arena;

@@ -1,8 +1,9 @@
-import { Control, EventKind } from './binding.js';
+import { Control, EventKind, INLINE_AT } from './binding.js';
 import type { CpgChange, CpgConfchg, CpgMember, CpgReason, CpgRing } from './types.js';
 
 const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 const ADDRESS_BYTES = 12;
+const NO_BYTES = Buffer.alloc(0);
 
 /** What a batch is read into: the order of events is decided there. */
 export interface EventSink {
@@ -21,21 +22,25 @@ export interface EventSink {
  */
 export class BatchReader {
   readonly #words: Uint32Array;
+  readonly #inline: Buffer;
   readonly #sink: EventSink;
-  #bytes: Buffer = Buffer.alloc(0);
+  #bytes: Buffer = NO_BYTES;
   #quorums = 0;
   #events = 0;
   #nextQuorum = 0;
   #nextEvent = 0;
   #unfinished = false;
 
-  constructor(words: Uint32Array, sink: EventSink) {
-    this.#words = words;
+  /** `control`: the block that is shared with the addon. */
+  constructor(control: ArrayBuffer, sink: EventSink) {
+    this.#words = new Uint32Array(control, 0, Control.WORDS);
+    this.#inline = Buffer.from(control, INLINE_AT);
     this.#sink = sink;
   }
 
-  read(bytes: Buffer, quorums: number, events: number): void {
-    this.#bytes = bytes;
+  /** `bytes` null: they are in the control block, until the next batch. */
+  read(bytes: Buffer | null, quorums: number, events: number): void {
+    this.#bytes = bytes ?? this.#takeInline();
     this.#quorums = quorums;
     this.#events = events;
     this.#nextQuorum = this.#nextEvent = 0;
@@ -57,7 +62,7 @@ export class BatchReader {
     this.#sink.settle(false);
     if (!this.#unfinished) return;
     this.#unfinished = false;
-    this.#bytes = Buffer.alloc(0); // a quiet group must not keep its last batch
+    this.#bytes = NO_BYTES; // a quiet group must not keep its last batch
     this.#sink.batchEnd();
   }
 
@@ -66,6 +71,13 @@ export class BatchReader {
     this.#nextQuorum = this.#quorums;
     this.#nextEvent = this.#events;
     this.#unfinished = false;
+  }
+
+  /** Node's pool of small buffers makes this much cheaper than a buffer of its own. */
+  #takeInline(): Buffer {
+    const bytes = Buffer.allocUnsafe(this.#words[Control.INLINE_BYTES]!);
+    this.#inline.copy(bytes);
+    return bytes;
   }
 
   #event(index: number): void {

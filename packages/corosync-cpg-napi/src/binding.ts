@@ -6,11 +6,13 @@ import { CpgError } from './errors.js';
 /** A member inside the addon. Opaque. */
 export type NativeHandle = object & { readonly unit?: 'NativeHandle' };
 
-/** Layout of the control block, as in native/member.h: 32-bit words, then the counters as doubles. */
+/** Layout of the control block, as in native/member.h: 32-bit words, then the counters as doubles, then small payloads. */
 export const Control = {
   NODE_ID: 0,
   MESSAGE_BYTES_MAX: 1,
   QUORUM_TYPE: 2,
+  /** Of a batch without a buffer: bytes of its payloads, which are in the block itself. */
+  INLINE_BYTES: 3,
   QUORUM_ROWS: 8,
   QUORUM_ROWS_MAX: 16,
   EVENT_ROWS: 8 + 16 * 5,
@@ -19,6 +21,8 @@ export const Control = {
   ROW_WORDS: 5,
   WORDS: 8 + (16 + 64) * 5,
   COUNTERS: 10,
+  /** After the counters. */
+  INLINE_BYTES_MAX: 4096,
 } as const;
 /** The counters, in their order. */
 export const Counter = {
@@ -33,7 +37,9 @@ export const Counter = {
   BATCHES: 8,
   TRY_AGAINS: 9,
 } as const;
-export const CONTROL_BYTES = Control.WORDS * 4 + Control.COUNTERS * 8;
+/** Where a small batch's payloads are. */
+export const INLINE_AT = Control.WORDS * 4 + Control.COUNTERS * 8;
+export const CONTROL_BYTES = INLINE_AT + Control.INLINE_BYTES_MAX;
 
 export const EventKind = { MESSAGE: 0, CONFCHG: 1, RING: 2, QUORUM: 3 } as const;
 export const Signal = { JOB: 0, DRAIN: 1, DIED: 2, CLOSED: 3 } as const;
@@ -43,7 +49,7 @@ export const Sent = { TAKEN: 0, FULL: 1, TOO_BIG: 2, CLOSED: 3, NO_MEMORY: 4 } a
 /** The whole native surface. Tests may inject another one. */
 export interface CpgBinding {
   /**
-   * A member that is not opened yet. `onBatch(bytes, quorums, events)` gets one batch, whose rows are in `control`; after an exception it is called again
+   * A member that is not opened yet. `onBatch(bytes, quorums, events)` gets one batch, whose rows are in `control`, and its payloads too where `bytes` is null; after an exception it is called again
    * without arguments for the rest of the batch. `onSignal(kind, job, csError, text)` gets everything else.
    */
   create(
@@ -53,7 +59,7 @@ export interface CpgBinding {
     control: ArrayBuffer,
     inFlightMessagesMax: number,
     inFlightBytesMax: number,
-    onBatch: (bytes?: Buffer, quorums?: number, events?: number) => void,
+    onBatch: (bytes?: Buffer | null, quorums?: number, events?: number) => void,
     onSignal: (kind: number, job: number, csError: number, text: string) => void,
   ): NativeHandle;
   /** Starts a {@link Job} on a thread; its result comes as Signal.JOB. False: not now. */

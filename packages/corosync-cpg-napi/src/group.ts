@@ -69,7 +69,7 @@ export class CpgGroup {
       () => this.self,
       options.quorumLibrary !== null,
     );
-    this.#reader = new BatchReader(this.#words, this.#order);
+    this.#reader = new BatchReader(control, this.#order);
     this.#handle = binding.create(
       options.group,
       options.cpgLibrary,

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { BatchReader } from '../src/batch.js';
-import { Control, EventKind } from '../src/binding.js';
+import { CONTROL_BYTES, Control, EventKind, INLINE_AT } from '../src/binding.js';
 import { EventOrder } from '../src/order.js';
 import type { CpgHandlers, CpgRing } from '../src/types.js';
 
@@ -47,13 +47,18 @@ class Script {
     return this;
   }
 
-  /** Hands the batch over and begins the next. */
-  play(reader: BatchReader, into: Uint32Array): void {
+  /** Hands the batch over and begins the next. `inline`: in the control block, as the addon does with small ones. */
+  play(reader: BatchReader, control: ArrayBuffer, inline: boolean): void {
+    const into = new Uint32Array(control, 0, Control.WORDS);
     into.set(this.words);
     const { quorums, events } = this;
     const bytes = Buffer.concat(this.#chunks.splice(0));
     this.quorums = this.events = this.#bytes = 0;
-    reader.read(bytes, quorums, events);
+    if (inline) {
+      into[Control.INLINE_BYTES] = bytes.length;
+      bytes.copy(Buffer.from(control, INLINE_AT));
+    }
+    reader.read(inline ? null : bytes, quorums, events);
   }
 }
 
@@ -63,7 +68,9 @@ describe('the order of events', () => {
   let told: string[];
   let throwAt: string | undefined;
   let script: Script;
-  const shared = new Uint32Array(Control.WORDS);
+  let inline: boolean;
+  const control = new ArrayBuffer(CONTROL_BYTES);
+  let kept: Buffer[];
 
   const make = (quorumTracked = true): BatchReader => {
     const tell = (text: string): void => {
@@ -72,7 +79,10 @@ describe('the order of events', () => {
     };
     const ringText = ({ seq, quorate }: CpgRing): string => `${seq}:${quorate}`;
     const handlers: CpgHandlers = {
-      deliver: (_nodeId, _pid, bytes) => tell(bytes.toString()),
+      deliver: (_nodeId, _pid, bytes) => {
+        kept.push(bytes);
+        tell(bytes.toString());
+      },
       confchg: ({ left, joined }) => tell(`left ${left.length} joined ${joined.length}`),
       ring: (ring) => tell(`ring ${ringText(ring)}`),
       quorum: (ring) => tell(`quorum ${ringText(ring)}`),
@@ -80,11 +90,11 @@ describe('the order of events', () => {
       died: () => {},
     };
     const hooks = { joined: () => {}, ringKnown: () => {}, left: () => tell('out') };
-    return new BatchReader(shared, new EventOrder(handlers, hooks, () => SELF, quorumTracked));
+    return new BatchReader(control, new EventOrder(handlers, hooks, () => SELF, quorumTracked));
   };
   const played = (reader: BatchReader): string[] => {
     told = [];
-    script.play(reader, shared);
+    script.play(reader, control, inline);
     return told;
   };
   const joined = (): BatchReader => {
@@ -99,7 +109,19 @@ describe('the order of events', () => {
   beforeEach(() => {
     told = [];
     throwAt = undefined;
+    inline = true;
+    kept = [];
     script = new Script();
+  });
+
+  it.each([true, false])('gives payloads that outlive the next batch (in the control block: %s)', (where) => {
+    const reader = joined();
+    inline = where;
+    script.message('one').message('two');
+    expect(played(reader)).toEqual(['one', 'two', '.']);
+    script.message('three');
+    expect(played(reader)).toEqual(['three', '.']);
+    expect(kept.map(String)).toEqual(['one', 'two', 'three']);
   });
 
   it('begins with our own confchg, then tells the ring', () => {
