@@ -513,6 +513,9 @@ export class Member {
         }
       } else if (type === EntryType.MARK && !own && this.#vouchesFor(nodeId)) {
         this.#owesPosition = true;
+      } else if (type === EntryType.HANDOVER) {
+        // For marks just before, another one would have vouched than now.
+        this.#owesPosition = true;
       }
     }
   }
