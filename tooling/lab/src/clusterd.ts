@@ -19,6 +19,8 @@ export interface ClusterLogStatus {
   readonly mirror: string;
   readonly writer: number | null;
   readonly position: number;
+  /** Of the history so far: equal at equal positions on members that agree. Null without a state. */
+  readonly digest: string | null;
   readonly members: readonly {
     readonly nodeId: number;
     readonly presence: string;

@@ -1,3 +1,4 @@
+import { GUEST_DIRECTORY } from './constants.js';
 import type { GuestProcess } from './guest-process.js';
 import type { Machine } from './machine.js';
 
@@ -9,6 +10,8 @@ export interface Daemon<Status = unknown> {
   readonly process: GuestProcess;
   /** `<program> status --json`. */
   status(): Promise<Status>;
+  /** The same, asked of its control socket without the program: ten times as fast in a guest. */
+  peek(): Promise<Status>;
   /** Kills it with this signal (default SIGTERM) and waits for its end. */
   stop(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
   /** Log lines so far, one parsed object each; what is not JSON is left out. */
@@ -49,12 +52,19 @@ export async function startDaemon<Status>(
   return {
     process,
     status: async () => JSON.parse((await machine.run(`node ${program.cli} status --json`)).stdout) as Status,
+    peek: async () => peek<Status>(machine, program.cli),
     stop: async (signal = 'SIGTERM') => {
       process.kill(signal);
       await process.exited;
     },
     lines: () => process.output().split('\n').flatMap(parseLine),
   };
+}
+
+async function peek<Status>(machine: Machine, cli: string): Promise<Status> {
+  const name = /([^/]+)\/dist\/cli\.cjs$/.exec(cli)?.[1];
+  const { stdout } = await machine.run(`perl ${GUEST_DIRECTORY}/control.pl /run/dmlog/${name}.sock status`);
+  return (JSON.parse(stdout) as { result: Status }).result;
 }
 
 function parseLine(line: string): Record<string, unknown>[] {
