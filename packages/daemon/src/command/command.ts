@@ -5,6 +5,7 @@ import { controlRequest } from '../control/client.js';
 import { ControlError } from '../control/errors.js';
 import { endProcess } from '../lifecycle/end.js';
 import { EXIT_CODE_TEXTS, ExitCode, exitCodeOf } from '../lifecycle/exit-codes.js';
+import { settleInIoPath } from '../lifecycle/io-path.js';
 import { runDaemon } from '../lifecycle/run.js';
 import { createLogger, LOG_LEVELS } from '../logging.js';
 import { DaemonStatus } from '../serve-types.js';
@@ -18,6 +19,8 @@ const LOG_CLOSE_MS = 2000;
 export interface CommandEnvironment extends Program {
   readonly out: (text: string) => void;
   readonly error: (text: string) => void;
+  /** Called before a daemon starts; returns what it could not do for a process in the I/O path. May begin the process anew. Default: nothing is tried. */
+  readonly prepare?: () => string | null;
 }
 
 interface RunFlags {
@@ -98,9 +101,13 @@ function configOf(flags: RunFlags, { name }: CommandEnvironment): DaemonConfig {
 
 async function run(flags: RunFlags, environment: CommandEnvironment): Promise<number> {
   const config = configOf(flags, environment);
+  const flusherProblem = environment.prepare?.() ?? null;
   const logging = createLogger({ name: environment.name, level: config.logLevel });
   const exitCode = await runDaemon({
     config,
+    ...(environment.prepare === undefined
+      ? {}
+      : { onServing: () => settleInIoPath(logging.logger, flusherProblem) }),
     logger: logging.logger,
     serve: environment.serve,
     endNow: (code) => {

@@ -1,4 +1,5 @@
 import { endProcess } from '../lifecycle/end.js';
+import { becomeIoFlusher } from '../lifecycle/io-path.js';
 import type { Serve } from '../serve-types.js';
 import { runCommand } from './command.js';
 import { sizeThreadPool } from './thread-pool.js';
@@ -20,6 +21,7 @@ export function runProgram(program: Program): void {
     ...program,
     out: (text) => process.stdout.write(text),
     error: (text) => process.stderr.write(text),
+    prepare: becomeIoFlusher,
   }).then((exitCode) => {
     process.exitCode = exitCode;
     // Standard output may be a pipe, which is written asynchronously: let it drain before the process ends.

@@ -3,6 +3,7 @@ import { operatorMethods } from '../control/methods.js';
 import { type ControlMethod, ControlServer } from '../control/server.js';
 import { reason } from '../device/errors.js';
 import type { Logger } from '../logging.js';
+import { addMemoryMetrics, observePauses } from '../memory-metrics.js';
 import { daemonMetrics } from '../metrics.js';
 import type { RunningDaemon, Serve, ServeStart } from '../serve-types.js';
 import { ExitCode, exitCodeOf } from './exit-codes.js';
@@ -31,6 +32,8 @@ export interface RunOptions {
   readonly lock?: InstanceLockOptions;
   /** The daemon whose place is taken. Default: the one that started this process for that, if one did. */
   readonly predecessor?: Predecessor | null;
+  /** Called once requests are answered and the control socket is there: what may take a moment and need not be done before. */
+  readonly onServing?: () => void;
   /** Default: the one that started this process, if one did. */
   readonly serviceManager?: ServiceManager;
 }
@@ -63,6 +66,9 @@ export async function runDaemon(options: RunOptions): Promise<number> {
     }
     const running = await options.serve(config, logger, startOf(predecessor, manager, place, logger));
     const metrics = daemonMetrics(() => running.status());
+    const pauses = observePauses();
+    cleanUps.push(() => pauses.close());
+    addMemoryMetrics(metrics, pauses);
     Object.assign(methods, { status: () => running.status(), metrics: () => metrics.text() });
     if (running.operable !== undefined) {
       Object.assign(
@@ -71,6 +77,7 @@ export async function runDaemon(options: RunOptions): Promise<number> {
       );
     }
     await openControl(control, running);
+    options.onServing?.();
     await manager.ready(running.handOver?.descriptor ?? null);
     const { transport } = running.status();
     logger.info({ pid: process.pid, controlSocket: config.controlSocket, transport }, 'serving dirty logs');
