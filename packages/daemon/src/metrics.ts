@@ -1,4 +1,7 @@
-import { Counter, Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, type Metric, Registry } from 'prom-client';
+import { LATENCY_BOUNDS_SECONDS } from './control/latency.js';
+import { requestTotals } from './control/methods.js';
+import type { Operable } from './control/operable.js';
 import { SECTOR_BYTES } from './device/sysfs.js';
 import type { ClusterStatus, DaemonStatus, LogStatus } from './serve-types.js';
 
@@ -75,16 +78,68 @@ export class Metrics {
     });
   }
 
+  /**
+   * A histogram that was counted elsewhere, in arrays: prom-client's own has to be told of each observation. `read` gives for each set of labels the counts of the buckets
+   * (the last one has no bound) and the sum of what was observed.
+   */
+  histogram(
+    name: string,
+    help: string,
+    bounds: readonly number[],
+    read: () => readonly { labels: Sample['labels']; buckets: readonly number[]; sum: number }[],
+  ): void {
+    const get = async () => ({
+      name,
+      help,
+      type: 'histogram',
+      aggregator: 'sum',
+      values: read().flatMap(({ labels, buckets, sum }) =>
+        histogramSamples(name, bounds, labels, buckets, sum),
+      ),
+    });
+    // What the registry asks of a metric is its name and `get` (prom-client/lib/registry.js).
+    this.#registry.registerMetric({
+      name,
+      help,
+      type: 'histogram',
+      get,
+      reset: () => {},
+    } as unknown as Metric);
+  }
+
   /** The Prometheus text exposition format, version 0.0.4. */
   text(): Promise<string> {
     return this.#registry.metrics();
   }
 }
 
+function histogramSamples(
+  name: string,
+  bounds: readonly number[],
+  labels: Sample['labels'],
+  buckets: readonly number[],
+  sum: number,
+): object[] {
+  let total = 0;
+  const samples: object[] = buckets.map((count, i) => {
+    total += count;
+    return {
+      metricName: `${name}_bucket`,
+      labels: { ...labels, le: String(bounds[i] ?? '+Inf') },
+      value: total,
+    };
+  });
+  return [
+    ...samples,
+    { metricName: `${name}_sum`, labels, value: sum },
+    { metricName: `${name}_count`, labels, value: total },
+  ];
+}
+
 const LOG_LABELS = ['uuid', 'luid', 'name', 'type'] as const;
 
-/** What is known of a running daemon from its status: transport totals, logs, memory. */
-export function daemonMetrics(status: () => DaemonStatus): Metrics {
+/** What is known of a running daemon: from its status transport totals, logs, memory; from `operable`, where it has that, requests by type and how long they took. */
+export function daemonMetrics(status: () => DaemonStatus, operable: Operable | null = null): Metrics {
   const metrics = new Metrics();
   // One snapshot serves all metrics of a scrape: the first one to be collected takes it, and it is dropped when the scrape has ended.
   let snapshot: DaemonStatus | null = null;
@@ -111,6 +166,8 @@ export function daemonMetrics(status: () => DaemonStatus): Metrics {
   metrics.gauge('dmlog_resident_memory_bytes', 'Resident memory of the daemon.', () =>
     process.memoryUsage.rss(),
   );
+  processMetrics(metrics);
+  if (operable !== null) requestMetrics(metrics, operable);
   for (const [field, name, help, factor] of TRANSPORT_TOTALS) {
     metrics.counter(name, help, () => number(take().transport[field]) * factor);
   }
@@ -130,7 +187,96 @@ export function daemonMetrics(status: () => DaemonStatus): Metrics {
   for (const [name, help, read] of CLUSTER_GAUGES)
     metrics.labelledGauge(name, help, LOG_LABELS, ofClusters(read));
   for (const [name, help, read] of LOG_TOTALS) metrics.labelledCounter(name, help, LOG_LABELS, ofLogs(read));
+  clusterDetails(metrics, take);
   return metrics;
+}
+
+function processMetrics(metrics: Metrics): void {
+  metrics.gauge('dmlog_heap_used_bytes', 'JavaScript heap in use.', () => process.memoryUsage().heapUsed);
+  metrics.gauge(
+    'dmlog_external_memory_bytes',
+    'Memory of images and bitmaps outside of the heap.',
+    () => process.memoryUsage().external,
+  );
+  // Kept by libuv anyway: no timer of ours.
+  metrics.labelledCounter(
+    'dmlog_event_loop_seconds_total',
+    'Time that the event loop was active, and idle (waiting for events).',
+    ['state'],
+    () => {
+      const { active, idle } = performance.eventLoopUtilization();
+      return [
+        { labels: { state: 'active' }, value: active / 1000 },
+        { labels: { state: 'idle' }, value: idle / 1000 },
+      ];
+    },
+  );
+}
+
+function requestMetrics(metrics: Metrics, operable: Operable): void {
+  metrics.labelledCounter(
+    'dmlog_requests_total',
+    'Requests by type and by what they were answered: ok, or an error (an unknown log is one).',
+    ['type', 'result'],
+    () =>
+      requestTotals(operable).flatMap(({ type, requests, errors }) => [
+        { labels: { type, result: 'ok' }, value: requests - errors },
+        { labels: { type, result: 'error' }, value: errors },
+      ]),
+  );
+  metrics.histogram(
+    'dmlog_request_seconds',
+    'From the request to its answer, inside the daemon: of all answers that waited for I/O or the cluster, and of a sample of the others.',
+    LATENCY_BOUNDS_SECONDS,
+    () =>
+      requestTotals(operable).map(({ type, buckets, timedSeconds }) => ({
+        labels: { type },
+        buckets,
+        sum: timedSeconds,
+      })),
+  );
+  const { counters } = operable;
+  metrics.counter('dmlog_malformed_total', 'Frames that were refused.', () => counters.malformed);
+  metrics.counter(
+    'dmlog_unknown_logs_total',
+    'Requests of logs that were not known: the kernel reconnects to each.',
+    () => counters.unknownLogs,
+  );
+  metrics.counter(
+    'dmlog_silent_total',
+    'Requests left unanswered because no answer would be true: the kernel repeats them after 15 s.',
+    () => counters.silent,
+  );
+}
+
+/** Of each clustered log: its nodes, and what the group's messages were. */
+function clusterDetails(metrics: Metrics, take: () => DaemonStatus): void {
+  const clustered = () =>
+    take().logs.flatMap((log) => (log.cluster === undefined ? [] : [{ log, cluster: log.cluster }]));
+  metrics.labelledGauge(
+    'dmlog_cluster_member_marks',
+    'Regions that the kernel of a node may be writing.',
+    ['uuid', 'node', 'presence'],
+    () =>
+      clustered().flatMap(({ log, cluster }) =>
+        cluster.members.map(({ nodeId, presence, marks }) => ({
+          labels: { uuid: log.uuid, node: String(nodeId), presence },
+          value: marks,
+        })),
+      ),
+  );
+  metrics.labelledCounter(
+    'dmlog_cluster_events_total',
+    'What the group did, by kind: messages sent and applied, joins, transfers, and what was refused.',
+    ['uuid', 'kind'],
+    () =>
+      clustered().flatMap(({ log, cluster }) =>
+        Object.entries(cluster.counters).map(([kind, value]) => ({
+          labels: { uuid: log.uuid, kind },
+          value,
+        })),
+      ),
+  );
 }
 
 type TransportTotal = readonly [field: string, name: string, help: string, factor: number];
@@ -171,6 +317,11 @@ const LOG_GAUGES: readonly LogMetric[] = [
     '1 while a region is being recovered.',
     (log) => (log.recovering === null ? 0 : 1),
   ],
+  [
+    'dmlog_log_lazy_regions',
+    'Regions that the kernel has cleared and lazy clear keeps dirty: a mark of one of them costs no write.',
+    (log) => log.lazyCount,
+  ],
   ['dmlog_log_size_bytes', 'Size of the mirror.', (log) => log.targetSectors * SECTOR_BYTES],
   [
     'dmlog_log_healthy',
@@ -185,6 +336,21 @@ const CLUSTER_GAUGES: readonly ClusterMetric[] = [
     'dmlog_cluster_operational',
     '0 where changes of a clustered log cannot be answered: no quorum, no group, or not caught up.',
     (cluster) => (cluster.quorate && cluster.phase === 'active' ? 1 : 0),
+  ],
+  [
+    'dmlog_cluster_quorate',
+    '1 while this node is in a ring with quorum.',
+    (cluster) => (cluster.quorate ? 1 : 0),
+  ],
+  [
+    'dmlog_cluster_position',
+    'Ordered messages applied since the log was founded.',
+    (cluster) => cluster.position,
+  ],
+  [
+    'dmlog_cluster_uncommitted_messages',
+    'Ordered messages that would not survive the end of this node.',
+    (cluster) => (cluster.committed === null ? 0 : Math.max(0, cluster.position - cluster.committed)),
   ],
   [
     'dmlog_cluster_nodes_live',

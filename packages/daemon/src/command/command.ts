@@ -28,6 +28,7 @@ interface RunFlags {
   runtimeDir?: string;
   controlSocket?: string;
   logLevel?: string;
+  http?: string;
   pollMicroseconds?: number;
   transport?: string;
   lazyClearMs?: number;
@@ -71,6 +72,7 @@ function commandLine({ name, description, version }: CommandEnvironment): Comman
     .option('--runtime-dir <directory>', 'state that a restarted daemon finds again (default: /run/dmlog)')
     .option('--control-socket <path>', `control socket (default: ${name}.sock in the runtime directory)`)
     .addOption(new Option('--log-level <level>', 'lines to write to standard error').choices([...LOG_LEVELS]))
+    .option('--http <address>', 'serve a status page and metrics at 127.0.0.1:<port> or on a unix socket')
     .option('--poll-microseconds <n>', 'look so long for the next request; 0 is off', wholeNumber)
     .addOption(new Option('--transport <name>', 'how to talk to the kernel').choices([...TRANSPORT_CHOICES]))
     .option('--lazy-clear-ms <n>', 'keep cleared regions dirty so long; 0 is off', wholeNumber)

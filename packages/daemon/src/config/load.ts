@@ -38,6 +38,7 @@ export function loadConfig(sources: ConfigSources = {}): DaemonConfig {
   const file = sources.file === undefined ? {} : readConfigFile(sources.file);
   const flags = checkFlags(sources.flags ?? {});
   const runtimeDir = flags.runtimeDir ?? file.runtimeDir ?? RUNTIME_DIR;
+  const http = flags.http ?? file.http;
   const pollMicroseconds = flags.pollMicroseconds ?? file.pollMicroseconds;
   return {
     runtimeDir,
@@ -45,6 +46,7 @@ export function loadConfig(sources: ConfigSources = {}): DaemonConfig {
       flags.controlSocket ??
       controlSocketOf(file, flags, `${runtimeDir.replace(/\/+$/, '')}/${sources.program ?? 'singled'}.sock`),
     logLevel: flags.logLevel ?? file.logLevel ?? 'info',
+    ...(http === undefined ? {} : { http }),
     ...(pollMicroseconds === undefined ? {} : { pollMicroseconds }),
     receiveBufferBytes: file.receiveBufferBytes ?? RECEIVE_BUFFER_BYTES,
     lazyClear: {

@@ -1,5 +1,6 @@
 import { POLL_MICROSECONDS_MAX, RECEIVE_BUFFER_BYTES } from '@dmlog/connector';
 import { z } from 'zod';
+import { parseHttpAddress } from '../http/address.js';
 import { LOG_LEVELS, type LogLevel } from '../logging.js';
 
 /** Everything a daemon can be told. Made by `loadConfig`; complete and checked. */
@@ -9,6 +10,8 @@ export interface DaemonConfig {
   /** Path of the control socket. Absolute. */
   readonly controlSocket: string;
   readonly logLevel: LogLevel;
+  /** Where the status page and the metrics are served: `127.0.0.1:9644`, or the path of a unix socket. Absent: nowhere. */
+  readonly http?: string;
   /** How long to look for the next request after one was served, in microseconds; 0 is off. Absent: the transport decides by the CPUs. */
   readonly pollMicroseconds?: number;
   /** Receive buffer to force, in bytes. Default {@link RECEIVE_BUFFER_BYTES}. */
@@ -56,6 +59,12 @@ export const FileSchema = z.strictObject({
   runtimeDir: absolutePath.optional(),
   controlSocket: absolutePath.optional(),
   logLevel: z.enum(LOG_LEVELS).optional(),
+  http: z
+    .string()
+    .refine((text) => parseHttpAddress(text) !== null, {
+      error: 'must be a loopback address with a port (127.0.0.1:9644), or the absolute path of a unix socket',
+    })
+    .optional(),
   pollMicroseconds: z.number().int().min(0).max(POLL_MICROSECONDS_MAX).optional(),
   // The kernel takes an int and doubles it (net/core/sock.c, __sock_set_rcvbuf: at most INT_MAX / 2).
   receiveBufferBytes: z.number().int().min(65_536).max(1_073_741_823).optional(),
@@ -76,6 +85,7 @@ export const FlagSchema = z.strictObject({
   runtimeDir: FileSchema.shape.runtimeDir,
   controlSocket: FileSchema.shape.controlSocket,
   logLevel: FileSchema.shape.logLevel,
+  http: FileSchema.shape.http,
   pollMicroseconds: FileSchema.shape.pollMicroseconds,
   transport: FileSchema.shape.transport,
   lazyClearMs: z.number().int().min(0).max(3_600_000).optional(),

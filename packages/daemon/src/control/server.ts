@@ -69,7 +69,7 @@ export class ControlServer {
     const { path } = this.#options;
     await removeStale(path);
     const server = net.createServer((socket) => this.#accept(socket));
-    await bind(server, path);
+    await bindPrivately(server, path);
     server.on('error', (error) => this.#options.logger.error({ err: error, path }, 'control socket failed'));
     this.#server = server;
   }
@@ -229,7 +229,7 @@ function drained(socket: net.Socket): Promise<void> {
 }
 
 /** Binds and listens with the mode in place from the first moment: bind(2) creates the file under the umask. */
-function bind(server: net.Server, path: string): Promise<void> {
+export function bindPrivately(server: net.Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause) => reject(socketFailure(path, cause)));
     server.once('listening', () => {
@@ -254,7 +254,8 @@ function bind(server: net.Server, path: string): Promise<void> {
   });
 }
 
-async function removeStale(path: string): Promise<void> {
+/** Removes a dead daemon's socket. @throws ControlError where a live one listens, or what stands there is no socket. */
+export async function removeStale(path: string): Promise<void> {
   const found = fs.lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;
   if (!found.isSocket()) {

@@ -2,6 +2,7 @@ import type { DaemonConfig } from '../config/schema.js';
 import { operatorMethods } from '../control/methods.js';
 import { type ControlMethod, ControlServer } from '../control/server.js';
 import { reason } from '../device/errors.js';
+import { serveHttp } from '../http/index.js';
 import type { Logger } from '../logging.js';
 import { addMemoryMetrics, observePauses } from '../memory-metrics.js';
 import { daemonMetrics } from '../metrics.js';
@@ -65,7 +66,7 @@ export async function runDaemon(options: RunOptions): Promise<number> {
       );
     }
     const running = await options.serve(config, logger, startOf(predecessor, manager, place, logger));
-    const metrics = daemonMetrics(() => running.status());
+    const metrics = daemonMetrics(() => running.status(), running.operable ?? null);
     const pauses = observePauses();
     cleanUps.push(() => pauses.close());
     addMemoryMetrics(metrics, pauses);
@@ -79,6 +80,8 @@ export async function runDaemon(options: RunOptions): Promise<number> {
     await openControl(control, running);
     options.onServing?.();
     await manager.ready(running.handOver?.descriptor ?? null);
+    const closeHttp = await serveHttp(running, () => metrics.text(), config.http, logger);
+    cleanUps.push(closeHttp);
     const { transport } = running.status();
     logger.info({ pid: process.pid, controlSocket: config.controlSocket, transport }, 'serving dirty logs');
     const handingOver = handOverSwitch(running, { logger, manager, place, signals: options.signals });
