@@ -1,0 +1,279 @@
+import { ClusteredLog, type Member, Presence, type Replica } from '@dmlog/cluster';
+import { CoreLog, type DirtyLog } from '@dmlog/log';
+import type { Coverage } from './coverage.js';
+import { SimulationFailure } from './failure.js';
+import { BLOCKS, type Legs } from './legs.js';
+import type { LogDisk } from './log-disk.js';
+import type { Machine } from './machine.js';
+import type { Parameters } from './parameters.js';
+import type { Random } from './random.js';
+
+/** What a member said of its state when it was looked at last. */
+interface Stated {
+  readonly ringSeq: number;
+  readonly ringNode: number;
+  readonly high: number;
+  readonly low: number;
+  readonly nodeId: number;
+}
+
+/** So many positions are remembered, for members that come to them later. */
+const POSITIONS_MAX = 4096;
+
+/** The invariants that hold after every step; each throws a {@link SimulationFailure}. */
+export class Checks {
+  readonly #parameters: Parameters;
+  readonly #machines: readonly Machine[];
+  readonly #legs: Legs;
+  readonly #disk: LogDisk | null;
+  readonly #coverage: Coverage;
+  #legsVersion = -1;
+  #diskVersion = -1;
+  readonly #stated = new Map<number, Stated>();
+  readonly #positions = new WeakMap<Member, number>();
+
+  constructor(
+    parameters: Parameters,
+    machines: readonly Machine[],
+    legs: Legs,
+    disk: LogDisk | null,
+    coverage: Coverage,
+  ) {
+    this.#parameters = parameters;
+    this.#machines = machines;
+    this.#legs = legs;
+    this.#disk = disk;
+    this.#coverage = coverage;
+  }
+
+  afterStep(step: number, random: Random): void {
+    const { clustered, regionCount } = this.#parameters;
+    const disk = this.#disk;
+    const changed =
+      this.#legs.version !== this.#legsVersion || (disk !== null && disk.version !== this.#diskVersion);
+    if (disk !== null && changed) this.#dirtyOnDisk(disk);
+    if (disk === null && (changed || (step & 3) === 0)) this.#dirtyInMemory();
+    if (clustered) this.#membersAgree();
+    if ((step & 7) === 0) this.#peek(random);
+    if ((step & (regionCount > 256 ? 511 : 31)) === 0) this.stateMachines();
+    this.#legsVersion = this.#legs.version;
+    this.#diskVersion = disk?.version ?? 0;
+  }
+
+  /** Logs that this machine's daemon serves. */
+  logsOf({ daemon }: Machine): DirtyLog[] {
+    if (daemon === null || daemon.logs === null) return [];
+    return [...daemon.logs.entries()].map(([, served]) => served.log);
+  }
+
+  replicasOf(machine: Machine): Replica[] {
+    const replicas = this.logsOf(machine).flatMap((log) =>
+      log instanceof ClusteredLog ? [log.replica] : [],
+    );
+    return [...new Set(replicas)];
+  }
+
+  /** Can put changes in order and answer. */
+  isOperational(machine: Machine): boolean {
+    return this.replicasOf(machine).some(({ operational, mirror }) => operational && mirror === 'live');
+  }
+
+  /** Whenever legs differ in a region, or could after a cut of the power, it is dirty on the medium. */
+  #dirtyOnDisk(disk: LogDisk): void {
+    for (const region of this.#legs.suspects) {
+      if (!disk.isClean(region)) continue;
+      const how = this.#legs.differ(region) ? 'differs between the legs' : 'may be lost on one leg';
+      throw new SimulationFailure('I1', `region ${region} ${how}, and is clean on the log device`, {
+        region,
+      });
+    }
+  }
+
+  /** … dirty for somebody who survives: a core log has nothing else. */
+  #dirtyInMemory(): void {
+    const { suspects } = this.#legs;
+    if (suspects.size === 0) return;
+    const knows = this.#parameters.clustered ? this.#membersThatKnow() : this.#localLog();
+    if (knows === null) return;
+    for (const region of suspects) {
+      if (!this.#legs.differ(region) || knows(region)) continue;
+      const what = `region ${region} differs between the legs, and nobody knows${this.#whatMembersSay(region)}`;
+      throw new SimulationFailure('I1', what, { region });
+    }
+  }
+
+  #whatMembersSay(region: number): string {
+    const said = this.#machines.flatMap((machine) =>
+      this.replicasOf(machine).map(({ member, mirror }) => {
+        if (member === null) return `node ${machine.nodeId} is in no group`;
+        const { phase, agreedRing, quorate, state } = member;
+        const bit = state === null ? 'without state' : state.clean.get(region) ? 'clean' : 'dirty';
+        return `node ${machine.nodeId} ${phase} ${mirror} agreed on ring ${agreedRing.nodeId}.${agreedRing.seq} ${quorate ? 'quorate ' : ''}at ${state?.position}: ${bit}`;
+      }),
+    );
+    return said.length === 0 ? '' : ` (${said.join('; ')})`;
+  }
+
+  #localLog(): ((region: number) => boolean) | null {
+    const log = this.logsOf(this.#machines[0] as Machine).find(({ state }) => state === 'live');
+    return log instanceof CoreLog ? (region) => !log.isClean(region) : null;
+  }
+
+  #membersThatKnow(): ((region: number) => boolean) | null {
+    let newest = 0;
+    const members: Member[] = [];
+    for (const machine of this.#machines) {
+      for (const { member } of this.replicasOf(machine)) {
+        // One that speaks with others about whose state to take still has its own.
+        if (member === null || member.state === null || member.phase === 'joining') continue;
+        newest = Math.max(newest, member.agreedRing.seq);
+        members.push(member);
+      }
+    }
+    const authorities = members.filter(({ agreedRing }) => agreedRing.seq === newest);
+    if (authorities.length === 0) return null;
+    return (region) => authorities.some(({ state }) => state?.clean.get(region) === false);
+  }
+
+  /** I2 */
+  #membersAgree(): void {
+    let rings = 0;
+    let lastRing = '';
+    for (const machine of this.#machines) {
+      for (const { member, state } of this.replicasOf(machine)) {
+        if (member === null || state === null || member.phase !== 'active') continue;
+        const { agreedRing } = member;
+        const ring = `${agreedRing.nodeId}.${agreedRing.seq}`;
+        if (ring !== lastRing) rings++;
+        lastRing = ring;
+        const { position, hash } = state;
+        if (this.#positions.get(member) === position) continue;
+        this.#positions.set(member, position);
+        const said: Stated = {
+          ringSeq: agreedRing.seq,
+          ringNode: agreedRing.nodeId,
+          high: hash.high,
+          low: hash.low,
+          nodeId: machine.nodeId,
+        };
+        const other = this.#stated.get(position);
+        this.#stated.set(position, said);
+        this.#stated.delete(position - POSITIONS_MAX);
+        if (other === undefined || other.ringSeq !== said.ringSeq || other.ringNode !== said.ringNode)
+          continue;
+        if (other.high === said.high && other.low === said.low) continue;
+        throw new SimulationFailure(
+          'I2',
+          `nodes ${other.nodeId} and ${machine.nodeId} differ at position ${position} of ring ${ring}`,
+          { node: machine.nodeId },
+        );
+      }
+    }
+    // Where nobody takes part any more, whoever comes next begins a history of its own.
+    if (rings === 0) this.#stated.clear();
+    if (rings > 1) this.#coverage.saw('two rings at once');
+  }
+
+  /** I4, of reads that nobody makes: what would one return now? */
+  #peek(random: Random): void {
+    const legs = this.#legs;
+    const region = random.pick(this.#parameters.hotRegions);
+    if (legs.busy.has(region) || legs.failed[0] || legs.failed[1]) return;
+    for (const machine of this.#machines) {
+      const { live, suspended } = machine.kernel;
+      if (live === null || suspended || live.legFailure) continue;
+      const anyLeg = live.opinion(region) ?? this.#wouldSayInSync(machine, region);
+      if (anyLeg === null) continue;
+      for (const leg of anyLeg ? [0, 1] : [live.defaultLeg]) {
+        for (let block = region * BLOCKS; block < (region + 1) * BLOCKS; block++) {
+          const floor = legs.acknowledged[block] as number;
+          if (legs.read(leg, block) >= floor) continue;
+          const what = `a read of region ${region} from leg ${leg} would return write ${legs.read(leg, block)}, but ${floor} was acknowledged`;
+          throw new SimulationFailure('I4', what, { node: machine.nodeId, region });
+        }
+      }
+    }
+  }
+
+  #wouldSayInSync(machine: Machine, region: number): boolean | null {
+    for (const replica of this.replicasOf(machine)) {
+      if (replica.operational && replica.mirror === 'live') return replica.isInSync(region);
+    }
+    return null;
+  }
+
+  stateMachines(): void {
+    for (const machine of this.#machines) {
+      for (const log of this.logsOf(machine)) {
+        try {
+          log.checkInvariants();
+        } catch (cause) {
+          const message = cause instanceof Error ? cause.message : String(cause);
+          throw new SimulationFailure('state', message, { node: machine.nodeId }, { cause });
+        }
+      }
+    }
+  }
+
+  /** Rare situations that a request brings about. */
+  noteMarks(machine: Machine, regions: readonly number[]): void {
+    for (const { state } of this.replicasOf(machine)) {
+      if (state !== null && regions.some((region) => state.stale.get(region)))
+        this.#coverage.saw('stale region marked before its recovery');
+    }
+  }
+
+  /** Rare situations that a death brings about. */
+  noteDeath(machine: Machine): void {
+    for (const { member, state } of this.replicasOf(machine)) {
+      if (member === null || state === null) continue;
+      if ((state.nodes.get(machine.nodeId)?.leases.length ?? 0) > 0)
+        this.#coverage.saw('lease held at a death');
+      const flushes = this.#machines.some(({ kernel }) =>
+        kernel.threads.some(({ state: s, request }) => s === 2 && request?.type === 9),
+      );
+      if (member.writer === machine.nodeId && flushes)
+        this.#coverage.saw('flush pending at the death of the writer');
+    }
+  }
+
+  noteJoin(): void {
+    const joins = this.#machines.some((machine) =>
+      this.replicasOf(machine).some(({ member }) => member?.phase === 'joining'),
+    );
+    if (joins) this.#coverage.saw('join during a join');
+  }
+
+  /** What keeps a run from its end, or null. */
+  unfinished(): string | null {
+    const { clustered } = this.#parameters;
+    for (const machine of this.#machines) {
+      const { kernel, nodeId } = machine;
+      const about = `node ${nodeId}`;
+      if (kernel.live === null || kernel.suspended) return `${about}: its mirror is not live`;
+      if (!machine.isQuiet) return `${about}: not quiet (${kernel.describe()})`;
+      const log = this.logsOf(machine).find(({ state }) => state === 'live');
+      if (log === undefined) return `${about}: its daemon serves no live log`;
+      const { inSyncCount, regionCount } = log.summary();
+      if (inSyncCount !== regionCount)
+        return `${about}: ${inSyncCount} of ${regionCount} regions are in sync`;
+      if (kernel.live.logFailure || kernel.live.legFailure) return `${about}: its kernel remembers a failure`;
+    }
+    if (!this.#legs.areEqual) return 'the legs differ';
+    return clustered ? this.#clusterUnfinished() : null;
+  }
+
+  #clusterUnfinished(): string | null {
+    const positions = new Set<number>();
+    for (const machine of this.#machines) {
+      const [replica] = this.replicasOf(machine).filter(({ mirror }) => mirror === 'live');
+      const { state } = replica ?? {};
+      if (state == null) return `node ${machine.nodeId} does not take part`;
+      if (state.needReload.size > 0) return `nodes ${[...state.needReload]} have to be reloaded`;
+      const absent = [...state.nodes.values()].filter(({ presence }) => presence !== Presence.LIVE);
+      if (absent.length > 0) return `node ${absent[0]?.nodeId} is not live for node ${machine.nodeId}`;
+      positions.add(state.position);
+    }
+    return positions.size > 1 ? `members are at positions ${[...positions]}` : null;
+  }
+}

@@ -1,0 +1,402 @@
+import {
+  type GroupHandlers,
+  LeaveReason,
+  type OrderedGroup,
+  type SimulatedMember,
+  type SimulatedNetwork,
+} from '@dmlog/cluster';
+import { type FrameHandler, SLOT_BYTES, type Transport } from '@dmlog/connector';
+import {
+  type DaemonConfig,
+  type Logger,
+  type OpenedStore,
+  RuntimeState,
+  type Served,
+  type ServeParts,
+  serve,
+} from '@dmlog/daemon';
+import type { Coverage } from './coverage.js';
+import type { Legs } from './legs.js';
+import { type BlockWrite, LOG_BLOCK_BYTES, type LogDisk } from './log-disk.js';
+import { mapping } from './memory-fs.js';
+import type { Random } from './random.js';
+import { inNameOf, settleInNameOf, type TimeOwner, type Timer } from './virtual-time.js';
+
+/** A netlink receive buffer of this many requests: more than mirrors have under way, less than a stuck kernel repeats. */
+const RECEIVE_QUEUE_MAX = 64;
+
+/** What a daemon stands on: shared with, or owned by, its machine. */
+export interface Ground {
+  readonly nodeId: number;
+  readonly clusterNetwork: SimulatedNetwork | null;
+  readonly legs: Legs;
+  readonly disk: LogDisk | null;
+  readonly random: Random;
+  readonly coverage: Coverage;
+  readonly bootId: string;
+  readonly runtimeDir: string;
+  readonly lazyClear: { readonly milliseconds: number; readonly regionsMax: number };
+  readonly reload: 'dmsetup' | 'off';
+  readonly nowMs: () => number;
+  /** Whether a table of the kernel holds the log device. */
+  readonly holdsLogDevice: () => boolean;
+  /** Whether a read of the log device fails now. */
+  readonly readFails: () => boolean;
+  readonly toKernel: (bytes: Uint8Array) => void;
+  readonly dmsetup: (args: readonly string[]) => Promise<string>;
+  /** A new group member may be told of while others join. */
+  readonly onJoin: () => void;
+  readonly story: (line: string) => void;
+  readonly fail: (error: unknown) => void;
+}
+
+type Job = () => void;
+
+/**
+ * A daemon as a process: our real one, from the datagram on, on a transport, a clock, a log device, legs, a runtime directory and a group that are the simulation's. It
+ * dies at any moment between two steps, and its files outlive it.
+ */
+export class DaemonProcess implements TimeOwner {
+  dead = false;
+  ready = false;
+  /** Found by the registry of its logs. */
+  logs: { entries(): Iterable<[unknown, Served]> } | null = null;
+  /** Group members, with what they were told last. */
+  readonly members = new Set<SimulatedMember>();
+  readonly #ground: Ground;
+  readonly #arena = new Uint8Array(SLOT_BYTES);
+  readonly #jobs: Job[] = [];
+  readonly #asyncJobs: Job[] = [];
+  #timers: Timer[] = [];
+  /** Writes that are on their way to the log device. */
+  #writing: BlockWrite[][] = [];
+  #handler: FrameHandler | null = null;
+  #received: { bytes: Uint8Array; lost: boolean }[] = [];
+  #nextAtMs = Number.POSITIVE_INFINITY;
+  /** Promises may have something to go on with. */
+  needsSettling = false;
+
+  constructor(ground: Ground) {
+    this.#ground = ground;
+  }
+
+  get nowMs(): number {
+    return this.#ground.nowMs();
+  }
+
+  addTimer(timer: Timer): void {
+    if (this.dead) return;
+    this.#timers.push(timer);
+    this.#nextAtMs = Math.min(this.#nextAtMs, timer.atMs);
+  }
+
+  removeTimer(timer: Timer): void {
+    this.#timers = this.#timers.filter((one) => one !== timer);
+    this.#findNext();
+  }
+
+  addImmediate(run: () => void): void {
+    if (!this.dead) this.#jobs.push(run);
+  }
+
+  /** When its next timer is due. */
+  get nextMs(): number {
+    return this.#nextAtMs;
+  }
+
+  get hasJobs(): boolean {
+    return this.#jobs.length > 0 || this.#asyncJobs.length > 0;
+  }
+
+  /** Begins to start. It serves once {@link ready}. */
+  async start(): Promise<void> {
+    const ground = this.#ground;
+    const config: DaemonConfig = {
+      runtimeDir: ground.runtimeDir,
+      controlSocket: `${ground.runtimeDir}/control`,
+      logLevel: 'info',
+      receiveBufferBytes: 1 << 20,
+      lazyClear: ground.lazyClear,
+      cluster: { reload: ground.reload },
+      transport: 'auto',
+      unsafeAcceptUserRequests: false,
+    };
+    const logger = this.#logger();
+    const parts: ServeParts = {
+      openTransport: () => this.#transport(),
+      openStore: () => this.#openStore(),
+      openState: () =>
+        new RuntimeState({ runtimeDir: ground.runtimeDir, logger, binding: mapping, bootId: ground.bootId }),
+      findName: async () => null,
+      inspect: (logs) => {
+        this.logs = logs;
+      },
+      ...(ground.clusterNetwork === null
+        ? {}
+        : {
+            cluster: {
+              joinGroup: (name: string, handlers: GroupHandlers) => this.#join(name, handlers),
+              check: async () => {},
+              bootId: ground.bootId,
+              dmsetup: (args: readonly string[]) => this.#dmsetup(args),
+            },
+          }),
+    };
+    await settleInNameOf(this, () => {
+      serve(config, logger, parts).catch((error: unknown) => ground.fail(error));
+    });
+  }
+
+  /** A datagram of the kernel. False: nobody listens. */
+  deliver(frame: Uint8Array, length: number, replyIsLost: boolean): boolean {
+    if (this.dead) return false;
+    if (this.#handler === null || this.#received.length > 0) {
+      // It waits in the socket.
+      if (this.#received.length < RECEIVE_QUEUE_MAX)
+        this.#received.push({ bytes: frame.slice(0, length), lost: replyIsLost });
+      return true;
+    }
+    this.#serve(frame, length, replyIsLost);
+    return true;
+  }
+
+  #serve(frame: Uint8Array, length: number, replyIsLost: boolean): void {
+    const arena = this.#arena;
+    arena.set(length === frame.length ? frame : frame.subarray(0, length));
+    const reply = inNameOf(this, () => (this.#handler as FrameHandler)(0, length, 0));
+    // CTR goes on by promises.
+    if (arena[188] === 1 || reply === -1) this.needsSettling = true;
+    if (reply > 0 && !replyIsLost) this.#ground.toKernel(arena.subarray(0, reply));
+  }
+
+  /** Does one thing that waits. False: nothing does. */
+  runJob(): boolean {
+    if (this.#handler !== null && this.#received.length > 0) {
+      const { bytes, lost } = this.#received.shift() as { bytes: Uint8Array; lost: boolean };
+      this.#serve(bytes, bytes.length, lost);
+      return true;
+    }
+    const isAsync =
+      this.#asyncJobs.length > 0 && (this.#jobs.length === 0 || this.#ground.random.chance(0.5));
+    const job = (isAsync ? this.#asyncJobs : this.#jobs).shift();
+    if (job === undefined) return false;
+    if (isAsync) this.needsSettling = true;
+    inNameOf(this, job);
+    return true;
+  }
+
+  /** Runs one timer that is due. */
+  runTimer(): boolean {
+    const now = this.nowMs;
+    if (now < this.#nextAtMs) return false;
+    const timer = this.#timers.find(({ atMs }) => atMs <= now);
+    if (timer === undefined) return false;
+    if (timer.periodMs > 0) timer.atMs = now + timer.periodMs;
+    else {
+      this.#timers = this.#timers.filter((one) => one !== timer);
+      this.needsSettling = true;
+    }
+    this.#findNext();
+    inNameOf(this, timer.run);
+    return true;
+  }
+
+  /** `kill -9`: what it wrote goes on to the device, in part where the whole machine dies. */
+  kill(withMachine: boolean): void {
+    const { disk, random, coverage } = this.#ground;
+    this.dead = true;
+    for (const member of this.members) member.close();
+    for (const blocks of this.#writing.splice(0)) {
+      if (withMachine && disk?.tear(blocks, random) === true) coverage.saw('log device write torn');
+      else if (!withMachine) for (const block of blocks) disk?.put(block);
+    }
+    this.#jobs.length = 0;
+    this.#asyncJobs.length = 0;
+    this.#timers = [];
+    this.#nextAtMs = Number.POSITIVE_INFINITY;
+    this.#received = [];
+  }
+
+  #findNext(): void {
+    let next = Number.POSITIVE_INFINITY;
+    for (const { atMs } of this.#timers) next = Math.min(next, atMs);
+    this.#nextAtMs = next;
+  }
+
+  #transport(): Transport {
+    const stats = {
+      received: 0,
+      sent: 0,
+      sendFailures: 0,
+      foreign: 0,
+      oversized: 0,
+      overruns: 0,
+      handlerFaults: 0,
+      batches: 0,
+      pollIdleNs: 0,
+      pollHits: 0,
+    };
+    return {
+      name: 'loopback',
+      arena: this.#arena,
+      port: 1,
+      receiveBufferBytes: 1 << 20,
+      start: (handler) => {
+        this.#handler = handler;
+        this.ready = true;
+      },
+      send: (bytes) => {
+        if (this.dead) return;
+        this.#ground.toKernel(bytes);
+      },
+      stats: () => stats,
+      close: async () => {},
+      handOver: null,
+    };
+  }
+
+  /** Resolves with what `make` makes, as a job of its own. */
+  #later<T>(make: () => T): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#asyncJobs.push(() => {
+        try {
+          resolve(make());
+        } catch (error) {
+          reject(error);
+        }
+      });
+    });
+  }
+
+  #openStore(): Promise<OpenedStore> {
+    const { disk, legs, holdsLogDevice, random, readFails } = this.#ground;
+    if (disk === null) return Promise.reject(new Error('there is no log device'));
+    const later = (job: () => void) => {
+      if (!this.dead) this.#jobs.push(job);
+    };
+    const failure = () => Object.assign(new Error('simulated I/O error'), { errno: 5 });
+    return this.#later(() => ({
+      store: {
+        deviceNumber: '7:0',
+        readImage: (image, done) =>
+          later(() => {
+            this.needsSettling = true;
+            if (readFails()) return done(failure());
+            image.set(disk.media.subarray(0, image.byteLength));
+            done(null);
+          }),
+        writeRuns: (image, runs, count, done) => {
+          const blocks = disk.blocksOf(image, runs, count);
+          this.#writing.push(blocks);
+          const step = () => {
+            if (disk.failing) {
+              this.#writing = this.#writing.filter((one) => one !== blocks);
+              return done(failure());
+            }
+            const [block] = blocks.splice(random.below(blocks.length), 1);
+            if (block !== undefined) disk.put(block);
+            if (blocks.length > 0) return later(step);
+            this.#writing = this.#writing.filter((one) => one !== blocks);
+            later(() => done(null));
+          };
+          later(step);
+        },
+        close: () => {},
+      },
+      legs: {
+        flush: (done) => {
+          let begun: ReturnType<Legs['snapshot']> | null = null;
+          later(() => {
+            begun = legs.snapshot();
+            later(() => {
+              if (legs.failed[0] || legs.failed[1]) return done(failure());
+              legs.flushed(begun ?? []);
+              done(null);
+            });
+          });
+        },
+        invalidate: () => {},
+        close: () => {},
+      },
+      kernelName: '7:0',
+      held: holdsLogDevice(),
+      sizeBytes: disk.media.byteLength,
+      logicalBlockBytes: LOG_BLOCK_BYTES,
+      blockBytes: LOG_BLOCK_BYTES,
+    }));
+  }
+
+  #dmsetup(args: readonly string[]): Promise<string> {
+    const answer = this.#ground.dmsetup(args);
+    return new Promise((resolve, reject) => {
+      answer.then(
+        (text) => void this.#asyncJobs.push(() => resolve(text)),
+        (error: unknown) => void this.#asyncJobs.push(() => reject(error)),
+      );
+    });
+  }
+
+  async #join(name: string, handlers: GroupHandlers): Promise<OrderedGroup> {
+    const { clusterNetwork, nodeId, coverage, fail, onJoin } = this.#ground;
+    const guarded =
+      <A extends unknown[]>(handle: (...args: A) => void) =>
+      (...args: A) => {
+        if (this.dead) return;
+        try {
+          inNameOf(this, () => handle(...args));
+        } catch (error) {
+          fail(error);
+        }
+      };
+    return await this.#later(() => {
+      onJoin();
+      const member = (clusterNetwork as SimulatedNetwork).join(nodeId, name, {
+        deliver: guarded(handlers.deliver),
+        confchg: guarded((members, left, joined) => {
+          if (left.some(({ reason }) => reason === LeaveReason.NODEDOWN)) this.needsSettling = true;
+          handlers.confchg(members, left, joined);
+        }),
+        ring: guarded(handlers.ring),
+        drain: guarded(() => {
+          coverage.saw('member refused by a full queue');
+          handlers.drain();
+        }),
+        died: guarded((error) => {
+          this.needsSettling = true;
+          handlers.died(error);
+        }),
+      });
+      this.members.add(member);
+      return {
+        self: member.self,
+        maxMessageBytes: member.maxMessageBytes,
+        send: (bytes: Uint8Array) => member.send(bytes),
+        leave: () =>
+          new Promise<void>((resolve) => {
+            member.leave().then(() => void this.#asyncJobs.push(resolve));
+          }),
+        close: () => member.close(),
+      };
+    });
+  }
+
+  #logger(): Logger {
+    const { story } = this.#ground;
+    const line = (about: unknown, text?: string) =>
+      story(`  daemon: ${text ?? String(about)}${describe(about)}`);
+    const silent = () => {};
+    return {
+      trace: silent,
+      debug: silent,
+      info: line,
+      warn: line,
+      error: line,
+      fatal: line,
+    } as unknown as Logger;
+  }
+}
+
+function describe(about: unknown): string {
+  const { err } = (about ?? {}) as { err?: unknown };
+  return err instanceof Error ? ` (${err.message})` : '';
+}

@@ -1,0 +1,272 @@
+import { SimulatedNetwork } from '@dmlog/cluster';
+import { imageBytes } from '@dmlog/log';
+import { Checks } from './checks.js';
+import { Coverage } from './coverage.js';
+import { drawFrom } from './drawn-crypto.js';
+import { SimulationFailure } from './failure.js';
+import { Faults } from './faults.js';
+import type { Thread } from './kernel/thread.js';
+import { Legs } from './legs.js';
+import { LOG_BLOCK_BYTES, LogDisk } from './log-disk.js';
+import { Machine, type Surroundings } from './machine.js';
+import { memoryFiles } from './memory-fs.js';
+import { type Parameters, parametersOf } from './parameters.js';
+import { Random } from './random.js';
+import { setWorldClock } from './virtual-time.js';
+
+export interface RunOptions {
+  readonly seed: number;
+  /** Steps with faults; null: as the seed has it. */
+  readonly steps: number | null;
+  /** Only these steps are taken, of those with faults. Null: all. */
+  readonly only: ReadonlySet<number> | null;
+  readonly story: ((line: string) => void) | null;
+}
+
+export interface RunResult {
+  readonly seed: number;
+  /** Steps taken, those after the faults too. */
+  readonly steps: number;
+  readonly requests: number;
+  readonly coverage: Coverage;
+  readonly failure: { readonly step: number; readonly error: SimulationFailure } | null;
+}
+
+/** Steps after the last fault within which everything must be answered and equal (I3), for each node; reloads by the operator included. */
+const HEAL_STEPS_MAX = 60_000;
+const HEAL_STEPS_PER_REGION = 60;
+/** An operator who waits for a mirror to get in sync looks at it this often, in steps. */
+const OPERATOR_STEPS = 4000;
+/** Longest sleep while nothing else happens. */
+const SLEEP_MS_MAX = 20_000;
+
+/** One run: a world, its faults, and what must hold in it. */
+export class World {
+  readonly parameters: Parameters;
+  readonly random: Random;
+  readonly coverage = new Coverage();
+  readonly machines: readonly Machine[];
+  readonly legs: Legs;
+  readonly disk: LogDisk | null;
+  readonly network: SimulatedNetwork | null;
+  readonly checks: Checks;
+  readonly #options: RunOptions;
+  readonly #faults: Faults;
+  nowMs = 1000;
+  /** The step that goes on. */
+  stepNumber = 0;
+  #boots = 1;
+  #steps = 0;
+  #digest = 0;
+  #failure: SimulationFailure | null = null;
+
+  constructor(options: RunOptions) {
+    this.#options = options;
+    const parameters = parametersOf(options.seed, options.steps);
+    this.parameters = parameters;
+    this.random = new Random(options.seed, 0);
+    drawFrom(this.random.next);
+    setWorldClock(() => this.nowMs);
+    const { regionCount, kind, nodeIds, clustered, chances, undeliveredMax } = parameters;
+    this.legs = new Legs(regionCount, parameters.startsEqual);
+    this.disk = kind === 'disk' ? new LogDisk(imageBytes(regionCount, LOG_BLOCK_BYTES)) : null;
+    if (parameters.startsEqual) this.disk?.format(regionCount);
+    this.network = clustered
+      ? new SimulatedNetwork({ nodes: nodeIds, random: this.random.next, chances, undeliveredMax })
+      : null;
+    memoryFiles.reset();
+    const around: Surroundings = {
+      parameters,
+      network: this.network,
+      legs: this.legs,
+      disk: this.disk,
+      random: this.random,
+      coverage: this.coverage,
+      nowMs: () => this.nowMs,
+      newBootId: () => (this.#boots++).toString(16).padStart(32, '0'),
+      story: options.story,
+      fail: (error) => this.fail(error),
+      onJoin: () => this.checks.noteJoin(),
+      readFails: () => this.#readFails(),
+      onRequest: (machine, thread) => this.#noteRequest(machine, thread),
+    };
+    this.machines = nodeIds.map((nodeId) => new Machine(nodeId, around));
+    this.checks = new Checks(parameters, this.machines, this.legs, this.disk, this.coverage);
+    this.#faults = new Faults(this, options.story ?? (() => {}));
+  }
+
+  /** The first failure counts. */
+  fail(error: unknown): void {
+    if (this.#failure !== null) return;
+    if (error instanceof SimulationFailure) this.#failure = error;
+    else {
+      const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      this.#failure = new SimulationFailure('crash', message, {}, { cause: error });
+    }
+  }
+
+  async run(): Promise<RunResult> {
+    const { parameters } = this;
+    const { only } = this.#options;
+    try {
+      for (const machine of this.machines) await machine.startDaemon();
+      let step = 1;
+      for (; step <= parameters.steps && this.#failure === null; step++) {
+        if (only !== null && !only.has(step)) continue;
+        this.random.begin(step);
+        await this.#step(step, true);
+      }
+      if (this.#failure === null) await this.#heal(step);
+    } catch (error) {
+      this.fail(error);
+    }
+    const error = this.#failure;
+    return {
+      seed: this.#options.seed,
+      steps: this.#steps,
+      requests: this.machines.reduce((sum, { requests }) => sum + requests, 0),
+      coverage: this.coverage,
+      failure: error === null ? null : { step: this.stepNumber, error },
+    };
+  }
+
+  async #step(step: number, withFaults: boolean): Promise<void> {
+    this.#steps++;
+    this.stepNumber = step;
+    const { random, parameters } = this;
+    if (withFaults) {
+      if (random.chance(parameters.load)) this.#submit();
+      if (random.chance(parameters.faultRate)) await this.#faults.happen();
+      this.#keepMirrors();
+    }
+    this.nowMs += random.next() * 2;
+    if (withFaults && random.chance(0.002))
+      this.nowMs += random.next() * random.pick([300, 3000, SLEEP_MS_MAX]);
+    const networkStepped = this.network?.step() === true;
+    // What promises bring about belongs to the machine that stepped, and is over before another one does.
+    if (networkStepped) await this.#settle();
+    const machine = random.pick(this.machines);
+    if (!machine.step() && !networkStepped && !this.#anyoneSteps(machine)) this.#sleep();
+    await this.#settle();
+    this.checks.afterStep(step, random);
+  }
+
+  /** Not where a log begins with what the log device says: docs/testing.md says why. */
+  #readFails(): boolean {
+    if (this.disk?.failing !== true) return false;
+    if (this.parameters.clustered) return this.machines.some((machine) => this.checks.isOperational(machine));
+    return !this.machines.some((machine) =>
+      this.checks.logsOf(machine).some(({ state }) => state === 'resuming'),
+    );
+  }
+
+  async #settle(): Promise<void> {
+    for (const machine of this.machines) {
+      const settling = machine.settle();
+      if (settling !== null) await settling;
+    }
+  }
+
+  #anyoneSteps(except: Machine): boolean {
+    for (const machine of this.machines) if (machine !== except && machine.step()) return true;
+    return false;
+  }
+
+  /** Nothing can happen now: time goes on to when something can. */
+  #sleep(): void {
+    let next = this.nowMs + SLEEP_MS_MAX;
+    for (const machine of this.machines) next = Math.min(next, machine.nextMs);
+    this.nowMs = Math.max(this.nowMs, next);
+  }
+
+  /** Somebody writes or reads, if anybody can. */
+  #submit(): void {
+    const { random, legs, parameters } = this;
+    const machine = random.pick(this.machines);
+    const { kernel, paused } = machine;
+    if (paused || kernel.suspended || kernel.live === null) return;
+    const region = random.pick(parameters.hotRegions);
+    if (random.chance(0.7)) {
+      if (!legs.busy.has(region)) machine.submit(region, true);
+    } else machine.submit(region, false);
+  }
+
+  /** Mirrors that are not there, or were left suspended, are made and resumed some time later. */
+  #keepMirrors(): void {
+    for (const machine of this.machines) {
+      const { kernel, daemon } = machine;
+      if (!kernel.suspended || kernel.isOperated || daemon?.ready !== true || machine.paused) continue;
+      if (this.#steps > 200 && !this.random.chance(0.02)) continue;
+      kernel.operate(kernel.live === null && !kernel.hasInactive ? machine.create() : kernel.resume());
+    }
+  }
+
+  /** Equal for equal runs. */
+  get digest(): string {
+    const legs = this.legs.visible.map((blocks) =>
+      blocks.reduce((sum, value) => (sum * 31 + value) % 1e9, 7),
+    );
+    return `${(this.#digest >>> 0).toString(16)}-${legs.join('-')}-${this.nowMs.toFixed(3)}`;
+  }
+
+  #noteRequest(machine: Machine, { request, seq }: Thread): void {
+    this.#digest = Math.imul(this.#digest ^ seq, 0x01000193) + (request?.words[0] ?? 0) + machine.nodeId;
+    if (this.parameters.clustered && request !== null && (request.type === 10 || request.type === 9))
+      this.checks.noteMarks(machine, request.words);
+  }
+
+  /** I3: no fault any more; everything is answered, and the legs become equal. */
+  async #heal(from: number): Promise<void> {
+    this.#options.story?.('no more faults');
+    await this.#faults.end();
+    const { regionCount } = this.parameters;
+    const limit = (HEAL_STEPS_MAX + HEAL_STEPS_PER_REGION * regionCount) * this.machines.length;
+    for (let round = 1; round <= limit && this.#failure === null; round++) {
+      this.random.begin(from + round);
+      await this.#step(from + round, false);
+      this.#keepMirrorsNow();
+      if (round % 64 === 0 && this.checks.unfinished() === null) {
+        this.checks.stateMachines();
+        return;
+      }
+      if (round % OPERATOR_STEPS === 0) this.#operate();
+    }
+    const left = this.checks.unfinished();
+    if (this.#failure === null && left !== null) throw new SimulationFailure('I3', left);
+  }
+
+  #keepMirrorsNow(): void {
+    for (const machine of this.machines) {
+      const { kernel, daemon } = machine;
+      if (!kernel.suspended || kernel.isOperated || daemon?.ready !== true) continue;
+      kernel.operate(kernel.live === null && !kernel.hasInactive ? machine.create() : kernel.resume());
+    }
+  }
+
+  /** The operator reloads what waits for it: a kernel that remembers a failure, one that believes in sync what is not, one that the group waits for. */
+  #operate(): void {
+    for (const machine of this.machines) {
+      const { kernel } = machine;
+      if (kernel.live === null || kernel.isOperated || !this.#wantsReload(machine)) continue;
+      this.#options.story?.(`node ${machine.nodeId}: the operator reloads the table`);
+      kernel.operate(this.reload(machine));
+      this.coverage.saw('table exchanged');
+      if (this.parameters.clustered) return;
+    }
+  }
+
+  #wantsReload({ kernel, nodeId }: Machine): boolean {
+    const live = kernel.live as NonNullable<typeof kernel.live>;
+    if (live.logFailure || live.legFailure || live.heldCount > 0) return true;
+    if (!this.parameters.clustered) return true;
+    const machine = this.machines.find((one) => one.nodeId === nodeId) as Machine;
+    return this.checks
+      .replicasOf(machine)
+      .some(({ state, mirror }) => mirror === 'live' && state?.needReload.has(nodeId) === true);
+  }
+
+  *reload({ kernel, table }: Machine) {
+    const error = yield* kernel.load(table);
+    return error !== 0 ? error : yield* kernel.resume();
+  }
+}
