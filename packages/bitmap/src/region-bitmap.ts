@@ -282,7 +282,7 @@ export class RegionBitmap {
   }
 
   /**
-   * The bitmap that {@link serialize} wrote. Throws {@link BitmapFormatError} (`ERR_BITMAP_FORMAT`) for bytes that are cut,
+   * The bitmap that {@link serialize} wrote. Throws `BitmapFormatError` (`ERR_BITMAP_FORMAT`) for bytes that are cut,
    * damaged, inconsistent or of another geometry: nothing is allocated and `options.memory` is untouched then.
    */
   static deserialize(bytes: Uint8Array, options: DeserializeOptions = {}): RegionBitmap {

@@ -259,7 +259,7 @@ export class Replica {
   }
 
   /**
-   * Whether a write to the region has to wait because somebody recovers it, or will. See {@link Patience.impatience} for the end of the wait.
+   * Whether a write to the region has to wait because somebody recovers it, or will. See `Patience.impatience` for the end of the wait.
    */
   mustWait(region: number): boolean {
     const { state } = this;

@@ -62,9 +62,9 @@ export interface CpgBinding {
     onBatch: (bytes?: Buffer | null, quorums?: number, events?: number) => void,
     onSignal: (kind: number, job: number, csError: number, text: string) => void,
   ): NativeHandle;
-  /** Starts a {@link Job} on a thread; its result comes as Signal.JOB. False: not now. */
+  /** Starts a `Job` on a thread; its result comes as Signal.JOB. False: not now. */
   run(handle: NativeHandle, job: number): boolean;
-  /** Returns a {@link Sent}. Copies. */
+  /** Returns a `Sent`. Copies. */
   send(handle: NativeHandle, bytes: Uint8Array): number;
   /** Ends all events at once; Signal.CLOSED when corosync knows. */
   close(handle: NativeHandle): void;

@@ -222,7 +222,7 @@ export class FrameView {
     return writeReplyHeaders(this.view, this.offset, 0, 8);
   }
 
-  /** The full form with two u64: GET_RESYNC_WORK, IS_REMOTE_RECOVERING. Returns 212. @param first, second - integers 0..2^53 */
+  /** The full form with two u64: GET_RESYNC_WORK, IS_REMOTE_RECOVERING. Returns 212. Both are integers 0..2^53. */
   replyPair(first: number, second: number): number {
     if (!this.answerable) return NO_REPLY_BYTES;
     assertU64(first);

@@ -16,7 +16,7 @@ export interface SuccessorOptions {
   readonly logger: Logger;
   /** Frees everything that the next daemon needs: logs, control socket, lock. */
   readonly release: (pid: number) => Promise<void>;
-  /** Default: {@link startSuccessor}. */
+  /** Default: `startSuccessor`. */
   readonly start?: (descriptor: number) => ChildProcess;
   readonly startMsMax?: number;
   /** Aborted when this daemon ends by itself: the next one must not be left behind, unless it has the place already. */
