@@ -73,6 +73,8 @@ export {
   type SystemRoots,
 } from './device/sysfs.js';
 export type { Runs, WriteCallback } from './device/write-job.js';
+export { serveHttp } from './http/index.js';
+export type { BugSource } from './lifecycle/bugs.js';
 export { endProcess, poolIsBusy } from './lifecycle/end.js';
 export { LifecycleError } from './lifecycle/errors.js';
 export { EXIT_CODE_TEXTS, ExitCode, exitCodeOf } from './lifecycle/exit-codes.js';

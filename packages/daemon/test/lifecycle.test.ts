@@ -6,6 +6,7 @@ import pino from 'pino';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
   acquireInstanceLock,
+  type BugSource,
   controlRequest,
   type DaemonStatus,
   EXIT_CODE_TEXTS,
@@ -273,6 +274,37 @@ describe('runDaemon', () => {
     expect(run.ends).toEqual([143]);
     daemon.end(0);
     await done;
+  });
+
+  it('ends with the exit code of a bug, in order, when an exception is caught by nobody', async () => {
+    const daemon = new FakeDaemon();
+    const bugs = new EventEmitter();
+    const run = options({ serve: async () => daemon, bugs: bugs as BugSource });
+    const done = runDaemon(run);
+    await whenReady(run.config.controlSocket);
+    bugs.emit('uncaughtException', new Error('planted'));
+    bugs.emit('uncaughtException', new Error('planted again'));
+    expect(await done).toBe(ExitCode.INTERNAL);
+    expect(daemon.stops).toEqual(['a bug']);
+    expect(bugs.listenerCount('uncaughtException')).toBe(0);
+  });
+
+  it('ends at once where a bug comes before it serves, and where it cannot stop any more', async () => {
+    const bugs = new EventEmitter();
+    const daemon = new FakeDaemon();
+    daemon.stop = () => Promise.reject(new Error('cannot'));
+    const run: ReturnType<typeof options> = options({
+      bugs: bugs as BugSource,
+      serve: async () => {
+        bugs.emit('uncaughtException', new Error('planted'));
+        expect(run.ends).toEqual([70]);
+        return daemon;
+      },
+    });
+    const done = runDaemon(run);
+    await whenReady(run.config.controlSocket);
+    daemon.end(0);
+    expect(await done).toBe(70);
   });
 
   it("gives the daemon's own exit code when it ends by itself", async () => {

@@ -14,6 +14,8 @@ import type { Program } from './program.js';
 
 /** How long log lines may take to leave at the end of the process. */
 const LOG_CLOSE_MS = 2000;
+/** The same where somebody does not want to wait. */
+const LAST_LINE_MS = 200;
 
 /** A program and what it touches; tests give their own. */
 export interface CommandEnvironment extends Program {
@@ -112,9 +114,10 @@ async function run(flags: RunFlags, environment: CommandEnvironment): Promise<nu
       : { onServing: () => settleInIoPath(logging.logger, flusherProblem) }),
     logger: logging.logger,
     serve: environment.serve,
+    ...(environment.prepare === undefined ? {} : { bugs: process }),
     endNow: (code) => {
-      logging.abandon();
-      endProcess(code, 0);
+      // The last line says which logs wait: worth a moment.
+      void logging.close(LAST_LINE_MS).then(() => endProcess(code, 0));
     },
   });
   await logging.close(LOG_CLOSE_MS);

@@ -7,6 +7,7 @@ import type { Logger } from '../logging.js';
 import { addMemoryMetrics, observePauses } from '../memory-metrics.js';
 import { daemonMetrics } from '../metrics.js';
 import type { RunningDaemon, Serve, ServeStart } from '../serve-types.js';
+import { type BugSource, watchForBugs } from './bugs.js';
 import { ExitCode, exitCodeOf } from './exit-codes.js';
 import { handOverSwitch } from './hand-over-switch.js';
 import type { InstanceLockOptions } from './instance-lock.js';
@@ -27,6 +28,8 @@ export interface RunOptions {
   readonly endNow: (exitCode: number) => void;
   /** Default `process`. */
   readonly signals?: SignalSource;
+  /** Where exceptions that nobody caught are heard of: `process`. Default: nobody listens, as in a program that does so itself. */
+  readonly bugs?: BugSource;
   /** Looks whether the kernel will listen, throws or returns warnings. Default `preflight`. */
   readonly preflight?: () => string[];
   /** Default: the host's one lock. Tests take one of their own. */
@@ -48,7 +51,8 @@ export interface RunOptions {
 export async function runDaemon(options: RunOptions): Promise<number> {
   const { config, logger } = options;
   const stopping = stopSwitch(options);
-  const cleanUps: (() => void | Promise<void>)[] = [stopping.dispose];
+  const bugs = watchForBugs(options.bugs ?? null, logger, options.endNow);
+  const cleanUps: (() => void | Promise<void>)[] = [stopping.dispose, bugs.dispose];
   try {
     const manager = options.serviceManager ?? openServiceManager(logger);
     const predecessor = options.predecessor === undefined ? inheritedPredecessor() : options.predecessor;
@@ -66,6 +70,7 @@ export async function runDaemon(options: RunOptions): Promise<number> {
       );
     }
     const running = await options.serve(config, logger, startOf(predecessor, manager, place, logger));
+    bugs.arm(running);
     const metrics = daemonMetrics(() => running.status(), running.operable ?? null);
     const pauses = observePauses();
     cleanUps.push(() => pauses.close());
@@ -87,7 +92,7 @@ export async function runDaemon(options: RunOptions): Promise<number> {
     const handingOver = handOverSwitch(running, { logger, manager, place, signals: options.signals });
     cleanUps.push(handingOver.dispose, watchForRivals(logger));
     stopping.arm(running, manager);
-    const exitCode = await running.closed;
+    const exitCode = bugs.exitCode(await running.closed);
     await handingOver.settled();
     // Whoever comes next must not go on with a socket that is dead.
     if (exitCode === ExitCode.UNAVAILABLE) await manager.forgetDescriptor();
@@ -176,7 +181,11 @@ function stopSwitch({ logger, endNow, signals }: RunOptions): StopSwitch {
       stop();
     },
     (exitCode, signal) => {
-      logger.warn({ signal, exitCode }, 'ending at once');
+      const waiting = armed?.[0].status().logs.map(({ uuid }) => uuid) ?? [];
+      logger.warn(
+        { signal, exitCode, waiting },
+        'ending at once: writes to these mirrors now wait until a daemon answers again',
+      );
       endNow(exitCode);
     },
     signals,
