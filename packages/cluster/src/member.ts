@@ -390,7 +390,7 @@ export class Member {
     for (const nodeId of chosen)
       if (nodeId !== this.self.nodeId) this.#evidence.state(nodeId, state.position);
     enterRing(state, this.#ring, this.#ringNodes, this.#hellos, chosen);
-    if (doubtful) state.distrustAll();
+    if (doubtful) state.doubtAll();
     const resumed = this.#former !== null;
     this.#agreedRing = this.#ring;
     this.#gone.clear();

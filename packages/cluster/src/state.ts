@@ -296,6 +296,15 @@ export class ReplicatedState {
     this.givenUp.set(region);
   }
 
+  /**
+   * Somebody may have gone on from here, and his kernel may have written and recovered what this state does not know of. What was in sync still is to every kernel: none of them could be
+   * told otherwise without the reload of those that are known here.
+   */
+  doubtAll(): void {
+    for (let r = 0; r < this.regionCount; r++) this.#distrust(r);
+    this.#askForReloads();
+  }
+
   broughtAll(): void {
     this.#askForReloads();
   }

@@ -80,7 +80,7 @@ function play(state: ReplicatedState, { nodeId, what, regions: list }: Step): vo
       return apply(state, nodeId, [entry(EntryType.RESUMED)]);
     case 'doubt':
       state.position++;
-      return state.distrustAll();
+      return state.doubtAll();
     case 'back':
       state.position++;
       return state.ready(state.meet(nodeId, BOOT));
