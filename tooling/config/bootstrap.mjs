@@ -39,6 +39,7 @@ const PROGRAMS = {
   dpkg: ['dpkg'],
   corosync: ['corosync', 'libcpg4', 'libquorum5'],
   ip: ['iproute2'],
+  chromium: ['chromium'],
   'systemd-analyze': ['systemd'],
 };
 const missingPrograms = () => Object.entries(PROGRAMS).filter(([program]) => !has(program));

@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import { Counter, Gauge, type Metric, Registry } from 'prom-client';
 import { LATENCY_BOUNDS_SECONDS } from './control/latency.js';
 import { requestTotals } from './control/methods.js';

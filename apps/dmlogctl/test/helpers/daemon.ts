@@ -6,13 +6,16 @@ import {
   ControlServer,
   createLogger,
   type Dmsetup,
+  daemonMetrics,
   loadConfig,
   type Operable,
   openStore,
   operatorMethods,
   serve,
+  serveHttp,
 } from '@dmlog/daemon';
 import { decodeReply, encodeRequestInto, type Reply, RequestType } from '@dmlog/protocol';
+import pino from 'pino';
 import { onTestFinished, vi } from 'vitest';
 import { dmlogctl } from '../../src/dmlogctl.js';
 import type { Environment } from '../../src/environment.js';
@@ -70,6 +73,9 @@ export class TestDaemon {
   readonly #replies = new Map<number, Reply>();
   #transport: LoopbackTransport | null = null;
   #seq = 1;
+  /** Port of its status page; 0 where it has none. */
+  httpPort = 0;
+  closeHttp: () => Promise<void> = async () => {};
 
   static async start(flags: Record<string, unknown> = {}): Promise<TestDaemon> {
     const daemon = new TestDaemon();
@@ -90,7 +96,15 @@ export class TestDaemon {
     const methods = { status, ...operatorMethods(running.operable as Operable, status) };
     const control = new ControlServer({ path: config.controlSocket, logger, methods });
     await control.listen();
+    if (config.http !== undefined) {
+      const lines: { port?: number }[] = [];
+      const told = pino({ level: 'info' }, { write: (line: string) => void lines.push(JSON.parse(line)) });
+      const metrics = daemonMetrics(status, running.operable);
+      daemon.closeHttp = await serveHttp(running, () => metrics.text(), config.http, told);
+      daemon.httpPort = lines.find(({ port }) => port !== undefined)?.port ?? 0;
+    }
     onTestFinished(async () => {
+      await daemon.closeHttp();
       await control.close();
       await running.stop('the test ends');
       await close(1000);
