@@ -2,6 +2,7 @@ import type { RunReport } from '../driver.js';
 import { allowedCpus, compileNative } from '../native.js';
 import { type Ratio, ratioOfRounds } from '../statistics.js';
 import { type Subject, startSubject } from '../subjects.js';
+import { goFirst } from './place.js';
 
 /** Runs in each round: what no node needs to be asked for. The written region stays marked by lazy clear. */
 const RUNS = [
@@ -34,6 +35,7 @@ export async function playLocalRounds(options: {
     subjects.push(await startSubject('singled', { programs, cpus }));
     subjects.push(await startSubject('clusterd', { programs, cpus, namespace }));
     const [singled, clusterd] = subjects as [Subject, Subject];
+    for (const { pid } of subjects) goFirst(pid);
     await singled.driver.open({ ...LOG, args: 'core 2 nosync' });
     await clusterd.driver.open({ ...LOG, args: 'clustered-core 2 nosync' });
     const played: LocalRound[] = [];

@@ -1,13 +1,12 @@
-import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Cluster, type LineClient, startCluster } from '@dmlog/corosync-lab';
 import type { NodeMethods } from '../cluster-node.js';
 import type { Summary } from '../driver.js';
 import { BenchError } from '../errors.js';
-import { allowedCpus } from '../native.js';
 import { packageRoot } from '../paths.js';
 import { Floor, type FloorMode } from './floor.js';
+import { place } from './place.js';
 import type { Played } from './plays.js';
 
 /** Nobody here waits for a ring to break: a busy machine must not break one. */
@@ -109,29 +108,4 @@ export class Session {
     await Promise.all(this.clients.map((client) => client.kill()));
     await this.#cluster.destroy();
   }
-}
-
-/**
- * Corosync of all nodes on one processor, all their members on another, if there are two. Corosync runs with real-time priority and passes the token round without a
- * pause for a while after each message: three of them on two processors leave the members next to nothing, which no cluster of real machines does.
- *
- * Members, C and ours alike, get the least real-time priorities: they go before whatever else the machine is doing, and those of the node that measures before the
- * others', which in a cluster of machines would not be in its way either.
- */
-function place(cluster: Cluster, members: readonly (readonly number[])[]): void {
-  const run = (command: string, ...args: string[]) => execFileSync(command, args, { stdio: 'ignore' });
-  for (const [rank, pids] of members.entries()) {
-    for (const pid of pids) {
-      try {
-        run('chrt', '-a', '-r', '-p', rank === 0 ? '2' : '1', String(pid));
-      } catch {
-        // A container may not: numbers are as quiet as the machine then.
-      }
-    }
-  }
-  const [first, second] = allowedCpus();
-  if (second === undefined) return;
-  const pin = (cpu: number, pid: number) => run('taskset', '-a', '-p', '-c', String(cpu), String(pid));
-  for (const { pid } of cluster.nodes) if (pid !== undefined) pin(first!, pid);
-  for (const pid of members.flat()) pin(second, pid);
 }
