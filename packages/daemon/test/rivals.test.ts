@@ -10,8 +10,8 @@ import { rejection, scratchDirectory } from './helpers/scratch.js';
 /** Opens the connector group as the reference daemon does, under its name, and says so. */
 async function pretendToBe(program: string, uid: number): Promise<number> {
   const file = path.join(scratchDirectory(), program);
-  fs.copyFileSync(process.execPath, file);
-  fs.chmodSync(path.dirname(file), 0o755);
+  // A process is called by the last part of the path that it was executed by.
+  fs.symlinkSync(process.execPath, file);
   const addon = path.resolve(
     import.meta.dirname,
     `../../connector/prebuilds/linux-${process.arch}/dmlog_connector.node`,
