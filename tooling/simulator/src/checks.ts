@@ -20,6 +20,8 @@ interface Stated {
 /** So many positions are remembered, for members that come to them later. */
 const POSITIONS_MAX = 4096;
 
+const NO_LOGS: readonly DirtyLog[] = [];
+
 /** The invariants that hold after every step; each throws a {@link SimulationFailure}. */
 export class Checks {
   readonly #parameters: Parameters;
@@ -31,6 +33,7 @@ export class Checks {
   #diskVersion = -1;
   readonly #stated = new Map<number, Stated>();
   readonly #positions = new WeakMap<Member, number>();
+  readonly #replicas = new WeakMap<readonly DirtyLog[], readonly Replica[]>();
 
   constructor(
     parameters: Parameters,
@@ -61,16 +64,17 @@ export class Checks {
   }
 
   /** Logs that this machine's daemon serves. */
-  logsOf({ daemon }: Machine): DirtyLog[] {
-    if (daemon === null || daemon.logs === null) return [];
-    return [...daemon.logs.entries()].map(([, served]) => served.log);
+  logsOf({ daemon }: Machine): readonly DirtyLog[] {
+    return daemon?.servedLogs ?? NO_LOGS;
   }
 
-  replicasOf(machine: Machine): Replica[] {
-    const replicas = this.logsOf(machine).flatMap((log) =>
-      log instanceof ClusteredLog ? [log.replica] : [],
-    );
-    return [...new Set(replicas)];
+  replicasOf(machine: Machine): readonly Replica[] {
+    const logs = this.logsOf(machine);
+    const known = this.#replicas.get(logs);
+    if (known !== undefined) return known;
+    const replicas = [...new Set(logs.flatMap((log) => (log instanceof ClusteredLog ? [log.replica] : [])))];
+    this.#replicas.set(logs, replicas);
+    return replicas;
   }
 
   /** Can put changes in order and answer. */
@@ -138,12 +142,12 @@ export class Checks {
   /** I2 */
   #membersAgree(): void {
     let rings = 0;
-    let lastRing = '';
+    let lastRing = -1;
     for (const machine of this.#machines) {
       for (const { member, state } of this.replicasOf(machine)) {
         if (member === null || state === null || member.phase !== 'active') continue;
         const { agreedRing } = member;
-        const ring = `${agreedRing.nodeId}.${agreedRing.seq}`;
+        const ring = agreedRing.seq * 16 + agreedRing.nodeId;
         if (ring !== lastRing) rings++;
         lastRing = ring;
         const { position, hash } = state;
@@ -164,7 +168,7 @@ export class Checks {
         if (other.high === said.high && other.low === said.low) continue;
         throw new SimulationFailure(
           'I2',
-          `nodes ${other.nodeId} and ${machine.nodeId} differ at position ${position} of ring ${ring}`,
+          `nodes ${other.nodeId} and ${machine.nodeId} differ at position ${position} of ring ${agreedRing.nodeId}.${agreedRing.seq}`,
           { node: machine.nodeId },
         );
       }

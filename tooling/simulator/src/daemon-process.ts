@@ -15,6 +15,8 @@ import {
   type ServeParts,
   serve,
 } from '@dmlog/daemon';
+import type { DirtyLog } from '@dmlog/log';
+import { RequestType } from '@dmlog/protocol';
 import type { Coverage } from './coverage.js';
 import type { Legs } from './legs.js';
 import { type BlockWrite, LOG_BLOCK_BYTES, type LogDisk } from './log-disk.js';
@@ -75,6 +77,8 @@ export class DaemonProcess implements TimeOwner {
   #nextAtMs = Number.POSITIVE_INFINITY;
   /** Promises may have something to go on with. */
   needsSettling = false;
+  /** Logs come by promises and go with DTR. */
+  #servedLogs: readonly DirtyLog[] | null = null;
 
   constructor(ground: Ground) {
     this.#ground = ground;
@@ -82,6 +86,17 @@ export class DaemonProcess implements TimeOwner {
 
   get nowMs(): number {
     return this.#ground.nowMs();
+  }
+
+  get servedLogs(): readonly DirtyLog[] {
+    this.#servedLogs ??= [...(this.logs?.entries() ?? [])].map(([, served]) => served.log);
+    return this.#servedLogs;
+  }
+
+  /** To be called when promises went on. */
+  settled(): void {
+    this.needsSettling = false;
+    this.#servedLogs = null;
   }
 
   addTimer(timer: Timer): void {
@@ -165,7 +180,7 @@ export class DaemonProcess implements TimeOwner {
     arena.set(length === frame.length ? frame : frame.subarray(0, length));
     const reply = inNameOf(this, () => (this.#handler as FrameHandler)(0, length, 0));
     // CTR goes on by promises.
-    if (arena[188] === 1 || reply === -1) this.needsSettling = true;
+    if ((arena[188] as number) <= RequestType.DTR) this.needsSettling = true;
     if (reply > 0 && !replyIsLost) this.#ground.toKernel(arena.subarray(0, reply));
   }
 
@@ -247,6 +262,7 @@ export class DaemonProcess implements TimeOwner {
       },
       send: (bytes) => {
         if (this.dead) return;
+        this.#ground.coverage.saw('late reply');
         this.#ground.toKernel(bytes);
       },
       stats: () => stats,

@@ -218,6 +218,7 @@ export class Faults {
     const paths = machine.statePaths().filter((path) => path.endsWith('.log'));
     if (machine.daemon !== null || paths.length === 0) return;
     const path = random.pick(paths);
+    machine.knowledgeLost = true;
     if (random.chance(0.3)) {
       coverage.saw('daemon state lost');
       this.#story(`*** node ${machine.nodeId}: its daemon's state is lost`);

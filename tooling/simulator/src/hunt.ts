@@ -2,27 +2,55 @@ import { rm } from 'node:fs/promises';
 import { bundle } from './bundle.js';
 import type { Mutation } from './mutate.js';
 import type { Report } from './orders.js';
+import { parametersOf } from './parameters.js';
 import { Simulator } from './pool.js';
 
 export interface Found {
   readonly bug: string;
   /** Null: it survived. */
   readonly report: Report | null;
+  /** Runs that were made. */
   readonly seeds: number;
 }
 
-/** Simulates with a planted bug until it is found, with seeds from 1 on. */
-export async function hunt(mutation: Mutation, seedsMax: number): Promise<Found> {
+/** Whether the seed's world runs the code that the bug is in. */
+function isPlayedOn({ on }: Mutation, seed: number): boolean {
+  const { clustered, kind, regionCount } = parametersOf(seed, null);
+  switch (on) {
+    case 'cluster':
+      return clustered;
+    case 'one machine':
+      return !clustered;
+    case 'large disk log':
+      return kind === 'disk' && regionCount > 4096;
+    default:
+      return true;
+  }
+}
+
+/** Simulates with a planted bug until it is found, with seeds from 1 on, of which only those are played whose world runs the code in question. */
+export async function hunt(
+  mutation: Mutation,
+  { seedsMax, unbroken }: { seedsMax: number; unbroken: string },
+): Promise<Found> {
   const path = await bundle(mutation);
   const simulator = new Simulator(path);
+  const control = new Simulator(unbroken);
+  let runs = 0;
   try {
     for (let seed = 1; seed <= seedsMax; seed++) {
+      if (!isPlayedOn(mutation, seed)) continue;
+      runs++;
       const report = await simulator.run({ seed, steps: null, only: null, trace: false });
-      if (report.failure !== null) return { bug: mutation.name, report, seeds: seed };
+      if (report.failure === null) continue;
+      // What is wrong without the bug, too, is another one.
+      const without = await control.run({ seed, steps: null, only: null, trace: false });
+      if (without.failure === null) return { bug: mutation.name, report, seeds: runs };
     }
-    return { bug: mutation.name, report: null, seeds: seedsMax };
+    return { bug: mutation.name, report: null, seeds: runs };
   } finally {
     await simulator.close();
+    await control.close();
     await rm(path);
   }
 }
@@ -37,9 +65,14 @@ export async function huntAll(
   },
 ): Promise<void> {
   const left = [...mutations];
+  const unbroken = await bundle();
   const one = async () => {
     for (let next = left.shift(); next !== undefined; next = left.shift())
-      options.onFound(await hunt(next, options.seedsMax));
+      options.onFound(await hunt(next, { seedsMax: options.seedsMax, unbroken }));
   };
-  await Promise.all(Array.from({ length: options.threads }, one));
+  try {
+    await Promise.all(Array.from({ length: options.threads }, one));
+  } finally {
+    await rm(unbroken);
+  }
 }

@@ -49,6 +49,8 @@ export class Machine implements MirrorIo {
   daemon: DaemonProcess | null = null;
   /** It stands still. */
   paused = false;
+  /** What its daemon knew was lost: its kernel may believe in sync what is not, for as long as its table lives. */
+  knowledgeLost = false;
   /** Datagrams are lost with these chances at the moment. */
   lossy = 0;
   requests = 0;
@@ -206,8 +208,7 @@ export class Machine implements MirrorIo {
   settle(): Promise<void> | null {
     const { daemon } = this;
     if (daemon?.needsSettling !== true) return null;
-    daemon.needsSettling = false;
-    return settleInNameOf(daemon, NOTHING);
+    return settleInNameOf(daemon, NOTHING).then(() => daemon.settled());
   }
 
   /** When something happens here by itself. */

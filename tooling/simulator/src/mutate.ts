@@ -6,6 +6,8 @@ export interface Mutation {
   readonly file: string;
   readonly find: string;
   readonly replace: string;
+  /** Worlds that run this code. Default: all. */
+  readonly on?: 'cluster' | 'one machine' | 'large disk log';
 }
 
 /** The source with the bug in it. Throws where the source is not what the bug was made for. */

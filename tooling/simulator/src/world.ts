@@ -151,13 +151,15 @@ export class World {
     this.checks.afterStep(step, random);
   }
 
-  /** Not where a log begins with what the log device says: docs/testing.md says why. */
+  /** A log that begins finds its device in order: docs/testing.md says why. */
   #readFails(): boolean {
-    if (this.disk?.failing !== true) return false;
-    if (this.parameters.clustered) return this.machines.some((machine) => this.checks.isOperational(machine));
-    return !this.machines.some((machine) =>
-      this.checks.logsOf(machine).some(({ state }) => state === 'resuming'),
-    );
+    const { disk, machines, checks } = this;
+    if (disk?.failing !== true) return false;
+    const begins = this.parameters.clustered
+      ? !machines.some((machine) => checks.isOperational(machine))
+      : machines.some((machine) => checks.logsOf(machine).some(({ state }) => state === 'resuming'));
+    if (begins) disk.failing = false;
+    return !begins;
   }
 
   async #settle(): Promise<void> {
@@ -255,11 +257,11 @@ export class World {
     }
   }
 
-  #wantsReload({ kernel, nodeId }: Machine): boolean {
+  #wantsReload(machine: Machine): boolean {
+    const { kernel, nodeId } = machine;
     const live = kernel.live as NonNullable<typeof kernel.live>;
     if (live.logFailure || live.legFailure || live.heldCount > 0) return true;
-    if (!this.parameters.clustered) return true;
-    const machine = this.machines.find((one) => one.nodeId === nodeId) as Machine;
+    if (!this.parameters.clustered) return machine.knowledgeLost;
     return this.checks
       .replicasOf(machine)
       .some(({ state, mirror }) => mirror === 'live' && state?.needReload.has(nodeId) === true);
