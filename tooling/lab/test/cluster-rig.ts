@@ -166,8 +166,7 @@ export class Rig {
   /** Boots a dead machine; its clusterd serves and the ring is whole when this returns. */
   async revive(id: number): Promise<void> {
     await this.cluster.node(id).boot();
-    await this.cluster.waitQuorate();
-    await this.startDaemon(id);
+    await Promise.all([this.cluster.waitQuorate(), this.startDaemon(id)]);
   }
 
   /** The node's share in the mirror's log; undefined where it has none, or nobody answers. */

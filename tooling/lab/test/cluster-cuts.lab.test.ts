@@ -1,0 +1,168 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { bootCluster, type Cluster, type Disk, disk, legsEqual } from '../src/index.js';
+import { BLOCK_BYTES, type Writer } from './block-writer.js';
+import { holds, KERNEL_ERRORS, Rig, SharedMirror, timed } from './cluster-rig.js';
+import { useLab } from './support.js';
+
+/**
+ * Three machines with clusterd whose network, or corosync, fails under load. A region is a block and each write goes to a region that was clean: the node that is
+ * cut off has always a mark under way. Nothing is reloaded by itself, so that what is in doubt stays to be seen.
+ */
+const lab = useLab();
+
+const REGION_SECTORS = 8;
+const REGIONS = 4096;
+const LEG = '16M';
+const ALL = [1, 2, 3];
+/** 30 by `DMLOG_LAB_LONG=1`. */
+const CUTS = process.env['DMLOG_LAB_LONG'] === '1' ? 30 : 2;
+/** Each cut has clean regions of its own, in a part for each node. */
+const BAND = Math.floor(REGIONS / 3 / (CUTS + 3));
+/** Away from the two others for as long as it lasts. */
+const FAULTS = ['its cable is pulled', 'its corosync is killed', 'its corosync is stopped'] as const;
+type Fault = (typeof FAULTS)[number];
+
+describe('a mirror on three machines that lose each other', () => {
+  const shared = (size: string) => disk(size, { shared: true });
+  const disks = {
+    disk0: shared(LEG),
+    disk1: shared(LEG),
+    core0: shared(LEG),
+    core1: shared(LEG),
+    log: shared('1M'),
+  };
+  // The legs are equal: zeros.
+  const shape = { regionSectors: REGION_SECTORS, regions: REGIONS, nosync: true };
+  const onDisk = { leg0: disks.disk0, leg1: disks.disk1, log: disks.log };
+  const mirrors = [
+    new SharedMirror({ ...shape, name: 'disk', disks: onDisk }),
+    new SharedMirror({ ...shape, name: 'core', disks: { leg0: disks.core0, leg1: disks.core1 } }),
+  ] as const;
+  /** Of each mirror: regions that a node had written before it was cut off. */
+  const inDoubt = new Map(mirrors.map((mirror) => [mirror, new Set<number>()]));
+  const begun: Writer[] = [];
+  let cluster: Cluster;
+  let rig: Rig;
+  let bands = 0;
+
+  beforeAll(async () => {
+    cluster = await bootCluster(lab(), { machines: 3, disks });
+    // Tables are reloaded by the scenario alone.
+    for (const { machine } of cluster.nodes)
+      await machine.run(`printf '[cluster]\nreload = "off"\n' >/run/clusterd.toml`);
+    // And what was marked stays marked.
+    const args = ['--config', '/run/clusterd.toml', '--lazy-clear-ms', '3600000'];
+    rig = await Rig.start(cluster, { args });
+    for (const mirror of mirrors) await Promise.all(ALL.map((id) => mirror.create(rig.machine(id))));
+  });
+  afterAll(() => cluster?.powerCut());
+
+  const begin: Record<Fault, (id: number) => Promise<void>> = {
+    'its cable is pulled': (id) => cluster.node(id).cut(),
+    'its corosync is killed': (id) => cluster.node(id).killCorosync(),
+    'its corosync is stopped': async (id) => cluster.node(id).pauseCorosync(),
+  };
+  const finish: Record<Fault, (id: number) => Promise<unknown>> = {
+    'its cable is pulled': (id) => cluster.node(id).heal(),
+    'its corosync is killed': (id) => cluster.node(id).startCorosync(),
+    'its corosync is stopped': async (id) => cluster.node(id).resumeCorosync(),
+  };
+
+  /** Regions that this writer's kernel was allowed to write: those of writes that have returned, and of one that has not, if it got to a leg. */
+  function allowed(mirror: SharedMirror, writer: Writer): number[] {
+    const regions: number[] = [];
+    for (let index = 0; index < writer.count; index++)
+      regions.push(mirror.regionOf(writer.write(index).block));
+    const { block, text } = writer.write(writer.count);
+    const isOn = (leg: Disk) => holds(leg.read(block * BLOCK_BYTES, BLOCK_BYTES), text);
+    if (isOn(mirror.disks.leg0) || isOn(mirror.disks.leg1)) regions.push(mirror.regionOf(block));
+    return regions;
+  }
+
+  /** What the others do not know of, one of them asked: regions of the disk log's image that are clean, and how many too few the core log has in doubt. */
+  async function unknown(asked: number): Promise<{ disk: number[]; core: number }> {
+    const [disk, core] = mirrors;
+    const dirty = new Set(disk.dirtyOnImage());
+    const stale = (await rig.status(asked, core))?.staleCount ?? 0;
+    return {
+      disk: [...(inDoubt.get(disk) ?? [])].filter((region) => !dirty.has(region)),
+      core: Math.max(0, (inDoubt.get(core)?.size ?? 0) - stale),
+    };
+  }
+
+  /** All write; node `id` is away for a while. What it was allowed to write must be known to the others, and still be when it is back. */
+  async function trouble(id: number, fault: Fault): Promise<void> {
+    const others = ALL.filter((other) => other !== id);
+    const band = bands++;
+    const start = (mirror: SharedMirror, node: number) => {
+      const first = (node - 1) * Math.floor(REGIONS / 3) + band * BAND;
+      return rig.write(node, mirror, { first, step: 1, count: BAND });
+    };
+    const writers = await Promise.all(mirrors.flatMap((mirror) => ALL.map((node) => start(mirror, node))));
+    begun.push(...writers);
+    const away = writers.filter(({ nodeId }) => nodeId === id);
+    const staying = writers.filter(({ nodeId }) => nodeId !== id);
+    const more = (some: readonly Writer[], count: number) =>
+      Promise.all(some.map((writer) => writer.more(count)));
+    await more(writers, 5);
+    const before = away.map(({ count }) => count);
+    await begin[fault](id);
+    await timed('the others have quorum', cluster.waitQuorate(others));
+    for (const mirror of mirrors) await timed('and go on without it', rig.joined(others, mirror));
+    // Those with quorum go on.
+    await timed('and write', more(staying, 3));
+    const after = away.map(({ count }) => count);
+    for (const mirror of mirrors)
+      for (const writer of begun)
+        if (writer.nodeId === id && writer.mirror === mirror.name)
+          for (const region of allowed(mirror, writer)) inDoubt.get(mirror)?.add(region);
+    for (const other of others) expect(await unknown(other)).toEqual({ disk: [], core: 0 });
+    // Without quorum nothing is answered that changes the state.
+    await more(staying, 3);
+    expect(away.map(({ count }) => count)).toEqual(after);
+    console.log(`node ${id}, ${fault}: ${before.join(' and ')} writes before, ${after.join(' and ')} after`);
+
+    await finish[fault](id);
+    await timed('all have quorum', cluster.waitQuorate());
+    await timed('it writes again', more(away, 3));
+    for (const mirror of mirrors) await timed('all take part', rig.joined(ALL, mirror));
+    // Nothing was reloaded, so nothing may have become clean.
+    for (const node of ALL) expect(await unknown(node)).toEqual({ disk: [], core: 0 });
+    await Promise.all(writers.map((writer) => writer.end()));
+    for (const mirror of mirrors) await timed('all agree', rig.agree(ALL, mirror));
+  }
+
+  it(
+    `knows of all that a node was allowed to write when it was cut off, ${CUTS} times`,
+    async () => {
+      for (const mirror of mirrors) await rig.agree(ALL, mirror);
+      for (let cut = 0; cut < CUTS; cut++)
+        await timed(`cut ${cut + 1}`, trouble(1 + (cut % 3), 'its cable is pulled'));
+    },
+    60_000 + CUTS * 60_000,
+  );
+
+  it('knows of all that a node was allowed to write when its corosync died, or hung', async () => {
+    await timed('killed', trouble(3, 'its corosync is killed'));
+    await timed('stopped', trouble(2, 'its corosync is stopped'));
+  });
+
+  it('is whole again when all tables were reloaded', async () => {
+    for (const mirror of mirrors) {
+      const status = await rig.agree(ALL, mirror);
+      console.log(
+        `${mirror.name}: ${status.staleCount} regions in doubt, ${inDoubt.get(mirror)?.size} at least`,
+      );
+      expect(status.needReload).toEqual(ALL);
+      for (const id of ALL) await mirror.reload(rig.machine(id));
+      for (const id of ALL) await timed('in sync', rig.machine(id).waitInSync(mirror.name));
+      for (const id of ALL) {
+        expect(await rig.machine(id).dmesg()).not.toMatch(KERNEL_ERRORS);
+        await rig.machine(id).dmRemove(mirror.name);
+      }
+      expect(legsEqual(mirror.disks.leg0, mirror.disks.leg1)).toBe(true);
+      expect(rig.lostWrites(mirror)).toEqual([]);
+    }
+    expect(mirrors[0].dirtyOnImage()).toEqual([]);
+  });
+});
