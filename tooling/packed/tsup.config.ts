@@ -1,4 +1,4 @@
 import { packageBuild } from '@dmlog/config/tsup';
 
-/** The program only: everything else here is tests. */
-export default packageBuild({ entry: ['src/release-cli.ts'], format: ['esm'], dts: false });
+/** The programs only: everything else here is tests. */
+export default packageBuild({ entry: ['src/release-cli.ts', 'src/deb-cli.ts'], format: ['esm'], dts: false });
