@@ -15,6 +15,8 @@ export interface ClusterBenchOptions {
   readonly quick?: boolean;
   /** Shorter still, for tests: says nothing about speed. */
   readonly brief?: boolean;
+  /** Leaves processors and priorities as they are: then two processors are too few for three nodes. */
+  readonly unplaced?: boolean;
   /** The program that runs on each node. Default: the built one. */
   readonly nodeProgram?: string;
   /** Where the tables go, part by part. Default: nowhere. */

@@ -74,7 +74,7 @@ export function playFlushes(
   });
 }
 
-/** GET_RESYNC_WORK that finds nothing leased to this node and has to ask. The mirror's leases are given back before, as at a suspend. */
+/** GET_RESYNC_WORK that finds nothing leased to this node and has to ask, then SET_REGION_SYNC. The mirror's leases are given back before, as at a suspend. */
 export function playWork(
   kernel: BenchKernel,
   log: PlayedLog,
@@ -94,6 +94,11 @@ export function playWork(
     const { ns, values } = await kernel.ask(log, RequestType.GET_RESYNC_WORK);
     if (values[0] !== 1) throw new Error('there is no more work to ask for');
     times.add('GET_RESYNC_WORK that asks', ns);
+    await nextTurn();
+    const done = await kernel.ask(log, RequestType.SET_REGION_SYNC, [values[1]!, 1]);
+    times.add('SET_REGION_SYNC', done.ns);
+    await nextTurn();
+    await kernel.ask(log, RequestType.CLEAR_REGION, [values[1]!]);
   });
 }
 

@@ -16,6 +16,8 @@ export type NodeClient = LineClient<NodeMethods, never>;
 
 export interface SessionOptions {
   readonly nodes: number;
+  /** Leaves processors and priorities as they are, see `place`. */
+  readonly unplaced?: boolean;
   /** Default: the built one. */
   readonly nodeProgram?: string;
 }
@@ -39,7 +41,7 @@ export class Session {
   }
 
   /** Throws {@link BenchError}. Always `end` it. */
-  static async start({ nodes, nodeProgram }: SessionOptions): Promise<Session> {
+  static async start({ nodes, nodeProgram, unplaced }: SessionOptions): Promise<Session> {
     const program = nodeProgram ?? join(packageRoot, 'dist', 'cluster-node.js');
     if (!existsSync(program))
       throw new BenchError('ERR_BENCH_SUBJECT', 'the cluster bench is not built: run pnpm build first');
@@ -47,10 +49,8 @@ export class Session {
     try {
       const floor = await Floor.start(cluster);
       const clients = cluster.nodes.map((node) => node.client<NodeMethods, never>(program));
-      place(
-        cluster,
-        clients.map(({ pid }, rank) => [floor.pids[rank]!, pid]),
-      );
+      const members = clients.map(({ pid }, rank) => [floor.pids[rank]!, pid]);
+      if (unplaced !== true) place(cluster, members);
       return new Session(cluster, floor, clients);
     } catch (cause) {
       await cluster.destroy();
