@@ -23,6 +23,8 @@ export class Legs {
   writes = 0;
   /** Told of whatever reaches a leg, for whoever asks why legs differ. */
   note: (region: number, text: string) => void = () => {};
+  /** Told of each write that has ended on all the legs it was for, and whose it was. */
+  ended: (region: number, kernel: string) => void = () => {};
 
   constructor(regions: number) {
     this.regions = regions;
@@ -294,6 +296,7 @@ export class KernelModel {
     if (others > 0) this.#issued.set(region, others);
     else this.#issued.delete(region);
     this.legs.acknowledged[region] = value;
+    this.legs.ended(region, this.name);
     this.legs.busy.delete(region);
     this.#owned.delete(region);
     const entry = this.#hash.get(region) as HashEntry;

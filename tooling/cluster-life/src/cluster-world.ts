@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { buildProgram, type Cluster, startCluster } from '@dmlog/corosync-lab';
 import { randomFrom } from '../../../packages/cluster/test/group-random.js';
 import { Agreement } from './agreement.js';
+import type { Stated } from './daemon-types.js';
 import { LegsCheck } from './legs-check.js';
 import { Machine } from './machine.js';
 import { Mirror } from './mirror.js';
@@ -13,15 +14,20 @@ export interface ClusterWorldOptions {
   readonly kinds: readonly ('core' | 'disk')[];
   readonly tokenMs: number;
   readonly lazyClearMs: number;
+  /** Default: 'dmsetup'. */
+  readonly reload?: 'dmsetup' | 'off';
 }
 
 const TURN_MS = 2;
 const WAKE_MS = 100;
 
-/** Path of the daemon's program, bundled from source. */
-export function buildDaemon(): Promise<{ path: string; remove(): void }> {
+/** Programs for a node, bundled from source. */
+export const buildDaemon = () => build('daemon-program.ts');
+export const buildIntruder = () => build('intruder-program.ts');
+
+function build(name: string): Promise<{ path: string; remove(): void }> {
   const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
-  return buildProgram(here('daemon-program.ts'), here('../.cache'), [/^@dmlog\//]);
+  return buildProgram(here(name), here('../.cache'), [/^@dmlog\//, 'corosync-cpg-napi']);
 }
 
 /** Machines with real daemons and a real corosync, mirrors on storage that they share, and what must always be so. */
@@ -36,7 +42,7 @@ export class ClusterWorld {
   readonly #timers: NodeJS.Timeout[] = [];
 
   private constructor(lab: Cluster, program: string, options: ClusterWorldOptions) {
-    const { seed, nodes, regions, kinds, lazyClearMs } = options;
+    const { seed, nodes, regions, kinds, lazyClearMs, reload = 'dmsetup' } = options;
     this.lab = lab;
     this.mirrors = kinds.map(
       (kind) =>
@@ -48,8 +54,9 @@ export class ClusterWorld {
       program,
       mirrors: this.mirrors,
       lazyClearMs,
+      reload,
       fail: (error: unknown) => this.fail(error),
-      stated: (machine: Machine, all: Parameters<Agreement['add']>[1][]) => {
+      stated: (machine: Machine, all: readonly Stated[]) => {
         for (const one of all) {
           try {
             this.agreement.add(machine.name, one);
@@ -61,7 +68,7 @@ export class ClusterWorld {
     };
     this.machines = Array.from(
       { length: nodes },
-      (_, i) => new Machine(parts as never, i + 1, randomFrom(seed * 1000 + i + 1)),
+      (_, i) => new Machine(parts, i + 1, randomFrom(seed * 1000 + i + 1)),
     );
     this.#timers.push(
       setInterval(() => {
@@ -117,6 +124,13 @@ export class ClusterWorld {
       }
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
+  }
+
+  /** Whether the machine is where the others are, as far as their last views tell. */
+  isInTouch(machine: Machine, { uuid }: Mirror): boolean {
+    if (machine.isCut || machine.isPaused || machine.isWithoutCorosync) return false;
+    const ringOf = (one: Machine) => one.views.get(uuid)?.agreedRing?.seq ?? 0;
+    return ringOf(machine) === Math.max(...this.machines.map(ringOf));
   }
 
   async cut(machine: Machine): Promise<void> {

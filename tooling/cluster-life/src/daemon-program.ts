@@ -5,7 +5,13 @@
 import { mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
-import { ClusteredLog, corosyncGroup, type JoinGroup, type Replica } from '@dmlog/cluster';
+import {
+  ClusteredLog,
+  corosyncGroup,
+  type JoinGroup,
+  type Replica,
+  type ReplicatedState,
+} from '@dmlog/cluster';
 import { type LoopbackTransport, loopbackTransport } from '@dmlog/connector';
 import { serveLines } from '@dmlog/corosync-lab';
 import {
@@ -17,6 +23,7 @@ import {
   serve,
 } from '@dmlog/daemon';
 import { decodeReply, encodeRequestInto, type Reply } from '@dmlog/protocol';
+import { loadBinding } from 'corosync-cpg-napi';
 import pino from 'pino';
 import type { DaemonEvent, LogAnswer, LogRequest, StartOptions, Stated, View } from './daemon-types.js';
 import { digestOf } from './state-digest.js';
@@ -35,7 +42,7 @@ ClusteredLog.prototype.request = function (view, port, effects) {
 };
 
 let stated: Stated[] = [];
-const last = new Map<string, string>();
+const last = new Map<string, { state: ReplicatedState; text: string }>();
 let transport: LoopbackTransport | null = null;
 let daemon: RunningDaemon | null = null;
 let piecesLeft = Number.POSITIVE_INFINITY;
@@ -54,10 +61,11 @@ function note(): void {
       ring: `${ring.nodeId}.${ring.seq}`,
       position: state.position,
       digest: `${state.hash.high}.${state.hash.low} ${whole}`,
+      isContinued: last.get(uuid)?.state === state,
     };
     const text = `${one.ring} ${one.position} ${one.digest}`;
-    if (last.get(uuid) === text) continue;
-    last.set(uuid, text);
+    if (one.isContinued && last.get(uuid)?.text === text) continue;
+    last.set(uuid, { state, text });
     stated.push(one);
   }
 }
@@ -135,9 +143,13 @@ async function dmsetup(tables: readonly string[], args: readonly string[]): Prom
   }
 }
 
+/** Where a package has its addon: this program is bundled. */
+const rootOf = (name: string): string =>
+  dirname(createRequire(import.meta.url).resolve(`${name}/package.json`));
+
 const methods = {
   /** Resolves when requests are answered. */
-  async start({ bootId, runtimeDir, lazyClearMs, tables }: StartOptions): Promise<void> {
+  async start({ bootId, runtimeDir, lazyClearMs, reload, tables }: StartOptions): Promise<void> {
     mkdirSync(runtimeDir, { recursive: true });
     const write = (line: string) => {
       const { level, msg } = JSON.parse(line) as { level: number; msg: string };
@@ -150,12 +162,12 @@ const methods = {
       logLevel: 'info',
       receiveBufferBytes: 1 << 20,
       lazyClear: { milliseconds: lazyClearMs, regionsMax: 8 },
-      cluster: { reload: 'dmsetup' },
+      cluster: { reload },
       transport: 'auto',
       unsafeAcceptUserRequests: true,
     };
-    const root = dirname(createRequire(import.meta.url).resolve('@dmlog/daemon/package.json'));
-    const binding = loadMappingBinding(root);
+    const binding = loadMappingBinding(rootOf('@dmlog/daemon'));
+    const joinGroup = corosyncGroup({ binding: loadBinding(rootOf('corosync-cpg-napi')) });
     daemon = await serve(config, logger, {
       openTransport: (options) => {
         const onReply = (bytes: Uint8Array) => {
@@ -169,7 +181,7 @@ const methods = {
       openStore: (path) => openStore(path, { allowRegularFile: true }),
       openState: () => new RuntimeState({ runtimeDir, logger, binding, bootId }),
       cluster: {
-        joinGroup: watched(corosyncGroup()),
+        joinGroup: watched(joinGroup),
         check: async () => {},
         bootId,
         dmsetup: (args) => dmsetup(tables, args),
@@ -234,6 +246,12 @@ const methods = {
     const all = stated;
     stated = [];
     return all;
+  },
+
+  /** Of the whole state, whatever its size; empty while there is none. */
+  digest(uuid: string): string {
+    const state = replicas.get(uuid)?.state;
+    return state == null ? '' : digestOf(state);
   },
 
   /** The process ends by SIGKILL with the so many-th piece of a snapshot that it sends. */

@@ -3,6 +3,8 @@ export interface StartOptions {
   readonly bootId: string;
   readonly runtimeDir: string;
   readonly lazyClearMs: number;
+  /** Whether the daemon reloads tables by itself. */
+  readonly reload: 'dmsetup' | 'off';
   /** As `dmsetup table` lists them, without names. */
   readonly tables: readonly string[];
 }
@@ -28,6 +30,8 @@ export interface Stated {
   readonly ring: string;
   readonly position: number;
   readonly digest: string;
+  /** It is the state that this process stated last, some messages or rings later; not one that it founded or took over since. */
+  readonly isContinued: boolean;
 }
 
 /** How a daemon sees a log at one instant. */

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { randomFrom } from '../../../packages/cluster/test/group-random.js';
 import type { ClusterWorld } from './cluster-world.js';
+import { LooseWrites } from './loose-writes.js';
 import type { Machine } from './machine.js';
 import { GoneError, type Table } from './table.js';
 
@@ -37,6 +38,7 @@ interface Deed {
 /** Random joins, leaves, kills, cuts and writes. The seed decides what is tried, in which order; when it meets what the cluster does is up to the machine. */
 export class Life {
   readonly counts = newCounts();
+  readonly #loose = new LooseWrites();
   readonly #world: ClusterWorld;
   readonly #draw: () => number;
   readonly #deeds: readonly Deed[];
@@ -47,6 +49,12 @@ export class Life {
   constructor(world: ClusterWorld, seed: number) {
     this.#world = world;
     this.#draw = randomFrom(seed);
+    for (const mirror of world.mirrors) {
+      mirror.legs.ended = (region, name) => {
+        const author = world.machines.find((machine) => machine.name === name) as Machine;
+        this.#loose.ended(mirror, region, world.isInTouch(author, mirror) ? null : author);
+      };
+    }
     this.#deeds = [
       { weight: 4, run: () => this.#killDaemon() },
       { weight: 2, run: () => this.#crash() },
@@ -106,6 +114,7 @@ export class Life {
       },
       REST_MS_MAX,
     );
+    world.agreement.finish();
   }
 
   /** What an operator does whom the daemon's own reloads are too slow. */
@@ -155,6 +164,8 @@ export class Life {
     const { legs } = mirror;
     if (table.state !== 'live' || kernel.wantSuspend || legs.busy.has(region)) return;
     if (!this.#knows(machine)) return;
+    const author = this.#loose.authorOf(mirror, region);
+    if (author !== null && !this.#world.isInTouch(author, mirror)) return;
     const acknowledged = legs.acknowledged[region] as number;
     const check = (anyLeg: boolean) => {
       for (const leg of anyLeg ? [0, 1] : [0]) {
@@ -193,6 +204,13 @@ export class Life {
     );
   }
 
+  /** Nothing is known of it that is not so: what it did while it was out of touch, the others know. */
+  #isInTouch(machine: Machine): boolean {
+    return (
+      this.#knows(machine) && this.#world.mirrors.every((mirror) => this.#world.isInTouch(machine, mirror))
+    );
+  }
+
   /** A core log's state must not be lost with the last that has it (docs/cluster-protocol.md, known limits). */
   #isSafeWithout(victim: Machine): boolean {
     return this.#world.machines.some((machine) => machine !== victim && this.#knows(machine));
@@ -216,7 +234,7 @@ export class Life {
 
   #killDaemon(): boolean {
     const machine = this.#pick();
-    if (!machine.isWhole || !this.#isSafeWithout(machine)) return false;
+    if (!this.#isInTouch(machine) || !this.#isSafeWithout(machine)) return false;
     this.counts.daemonKills++;
     const downMs = this.#draw() * 1500;
     this.#task(async () => {
@@ -229,7 +247,7 @@ export class Life {
 
   #crash(): boolean {
     const machine = this.#pick();
-    if (!machine.isWhole || !this.#isSafeWithout(machine)) return false;
+    if (!this.#isInTouch(machine) || !this.#isSafeWithout(machine)) return false;
     this.counts.crashes++;
     const downMs = this.#draw() * 3000;
     this.#task(() => this.#reboot(machine, downMs));
@@ -246,7 +264,7 @@ export class Life {
 
   #cutPower(): boolean {
     const { machines } = this.#world;
-    if (!machines.every((machine) => machine.isWhole)) return false;
+    if (!machines.every((machine) => this.#isInTouch(machine))) return false;
     this.counts.powerCuts++;
     for (const machine of machines) machine.note('the power of the room goes');
     this.#task(async () => {
@@ -257,7 +275,7 @@ export class Life {
 
   #killCorosync(): boolean {
     const machine = this.#pick();
-    if (!machine.isWhole || !this.#isSafeWithout(machine)) return false;
+    if (!this.#isInTouch(machine) || !this.#isSafeWithout(machine)) return false;
     this.counts.corosyncKills++;
     machine.isWithoutCorosync = true;
     machine.note('corosync is killed');

@@ -18,6 +18,7 @@ export interface World {
   readonly program: string;
   readonly mirrors: readonly Mirror[];
   readonly lazyClearMs: number;
+  readonly reload: 'dmsetup' | 'off';
   /** Something that must not be. */
   fail(error: unknown): void;
   /** A daemon has stated these. */
@@ -84,12 +85,12 @@ export class Machine implements TableHost {
   startDaemon(): void {
     if (this.#daemon !== null) return;
     this.note('daemon starts');
-    const { lab, program, mirrors, lazyClearMs } = this.#world;
+    const { lab, program, mirrors, lazyClearMs, reload } = this.#world;
     const daemon: Daemon = lab.node(this.id).client(program);
     this.#daemon = daemon;
     const tables = mirrors.map(({ table }) => table);
     this.#ready = daemon
-      .request('start', { bootId: this.bootId, runtimeDir: this.#runtimeDir, lazyClearMs, tables })
+      .request('start', { bootId: this.bootId, runtimeDir: this.#runtimeDir, lazyClearMs, reload, tables })
       .catch((error: unknown) => {
         if (this.#daemon === daemon) this.fail(error);
       });

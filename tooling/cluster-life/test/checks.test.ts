@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { RequestType } from '@dmlog/protocol';
-import { expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { Agreement } from '../src/agreement.js';
 import type { View } from '../src/daemon-types.js';
 import { LegsCheck } from '../src/legs-check.js';
@@ -27,22 +27,44 @@ const VIEW: View = {
   counters: {},
 };
 
-it('members that differ at one position are found, of other rings and logs they are not compared', () => {
-  const agreement = new Agreement();
-  const one = { uuid: 'a', ring: '1.8', position: 5, digest: 'x' };
-  agreement.add('node 1', one);
-  agreement.add('node 1', one);
-  expect(agreement.compared).toBe(0);
-  agreement.add('node 2', one);
-  agreement.add('node 3', one);
-  expect(agreement.compared).toBe(1);
-  agreement.add('node 2', { ...one, ring: '1.12', digest: 'y' });
-  agreement.add('node 2', { ...one, uuid: 'b', digest: 'y' });
-  agreement.add('node 2', { ...one, position: 6, digest: 'y' });
-  expect(() => agreement.add('node 2', { ...one, digest: 'y' })).toThrow(
-    'a after ring 1.8 at position 5: node 1 says x, node 2 says y',
-  );
-  expect(() => agreement.add('node 1', { ...one, digest: 'y' })).toThrow();
+describe('members that are at one position', () => {
+  const one = { uuid: 'a', ring: '1.8', position: 5, digest: 'x', isContinued: true };
+  const later = { ...one, ring: '1.12', position: 7 };
+  const text = 'a after ring 1.8 at position 5: node 1 says x, node 2 says y';
+
+  it('are compared, of other rings and logs they are not', () => {
+    const agreement = new Agreement();
+    agreement.add('node 1', one);
+    agreement.add('node 1', one);
+    expect(agreement.compared).toBe(0);
+    agreement.add('node 2', one);
+    agreement.add('node 3', one);
+    expect(agreement.compared).toBe(1);
+    agreement.add('node 2', { ...one, ring: '1.12', digest: 'y' });
+    agreement.add('node 2', { ...one, uuid: 'b', digest: 'y' });
+    agreement.add('node 2', { ...one, ring: '1.12', position: 6, digest: 'y' });
+    agreement.finish();
+    expect(() => agreement.add('node 1', { ...one, digest: 'y' })).toThrow();
+  });
+
+  it('and differ are found when both go on, or are there at the end', () => {
+    const agreement = new Agreement();
+    agreement.add('node 1', one);
+    agreement.add('node 2', { ...one, digest: 'y' });
+    expect(() => agreement.finish()).toThrow(text);
+    agreement.add('node 1', later);
+    expect(() => agreement.add('node 2', { ...later, ring: '2.16' })).toThrow(text);
+  });
+
+  it('may differ where the history of one ends', () => {
+    const agreement = new Agreement();
+    agreement.add('node 1', one);
+    agreement.add('node 2', { ...one, digest: 'y' });
+    agreement.add('node 1', later);
+    agreement.add('node 2', { ...later, isContinued: false });
+    agreement.finish();
+    expect(agreement.abandoned).toBe(1);
+  });
 });
 
 function mirrorOf(kind: 'core' | 'disk') {

@@ -8,7 +8,7 @@ import { basename, join } from 'node:path';
 export async function buildProgram(
   entry: string,
   directory: string,
-  bundled: readonly RegExp[] = [],
+  bundled: readonly (RegExp | string)[] = [],
 ): Promise<{ path: string; remove(): void }> {
   const name = `${basename(entry).replace(/\.[^.]*$/, '')}-${process.pid}`;
   const { build } = await import('tsup'); // only where programs are built, not in them
@@ -21,6 +21,7 @@ export async function buildProgram(
     platform: 'node',
     config: false,
     clean: false,
+    splitting: false,
     dts: false,
     silent: true,
     sourcemap: 'inline',
