@@ -30,6 +30,7 @@ export const SITUATIONS = [
   'reload by the daemon',
   'log device failed',
   'leg failed',
+  'slow legs',
   'write held after a leg failed',
   'recovery failed',
   'region found not in sync by a write',

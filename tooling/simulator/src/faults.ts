@@ -42,6 +42,7 @@ export class Faults {
     legs.failed.fill(false);
     for (const machine of machines) {
       machine.lossy = 0;
+      machine.slow = false;
       this.#unpause(machine);
       if (network?.nodeState(machine.nodeId) === 'down') network.restartNode(machine.nodeId);
     }
@@ -145,6 +146,10 @@ export class Faults {
         if (kernel.live === null || !kernel.operate(kernel.remove())) return;
         say('the operator removes the mirror');
         coverage.saw('mirror removed');
+        return;
+      case 'slowLegs':
+        machine.slow = !machine.slow;
+        if (machine.slow) coverage.saw('slow legs');
         return;
       case 'status':
         kernel.operate(kernel.status());

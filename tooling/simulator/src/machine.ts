@@ -40,6 +40,8 @@ interface Landing {
 }
 
 const NOTHING = () => {};
+/** Of each look at a slow machine's data. */
+const SLOW_CHANCE = 0.01;
 
 /** One machine: a kernel with a mirror, and perhaps a daemon. */
 export class Machine implements MirrorIo {
@@ -49,6 +51,8 @@ export class Machine implements MirrorIo {
   daemon: DaemonProcess | null = null;
   /** It stands still. */
   paused = false;
+  /** What it writes takes very long to reach the legs. */
+  slow = false;
   /** What its daemon knew was lost: its kernel may believe in sync what is not, for as long as its table lives. */
   knowledgeLost = false;
   /** Datagrams are lost with these chances at the moment. */
@@ -195,7 +199,7 @@ export class Machine implements MirrorIo {
 
   #land(): boolean {
     const landings = this.#landings;
-    if (landings.length === 0) return false;
+    if (landings.length === 0 || (this.slow && !this.around.random.chance(SLOW_CHANCE))) return false;
     const index = this.around.random.below(landings.length);
     const landing = landings[index] as Landing;
     const last = landings.pop() as Landing;

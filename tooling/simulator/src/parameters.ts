@@ -49,6 +49,7 @@ export const FAULTS = [
   'loadAndClear',
   'remove',
   'status',
+  'slowLegs',
 ] as const;
 export type FaultName = (typeof FAULTS)[number];
 

@@ -132,8 +132,10 @@ export class Mirror {
 
   *#completeResync(region: Region, succeeded: boolean): Body {
     yield* this.log.setRegionSync(region.key, succeeded);
-    this.#writes.push(...region.delayed.splice(0));
-    this.#woken = true;
+    if (region.delayed.length > 0) {
+      this.#writes.push(...region.delayed.splice(0));
+      this.#woken = true;
+    }
     this.hash.recoveriesInFlight--;
     this.hash.permits++;
   }

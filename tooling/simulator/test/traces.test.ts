@@ -1,0 +1,209 @@
+import { readFileSync } from 'node:fs';
+import { RequestType } from '@dmlog/protocol';
+import { describe, expect, it } from 'vitest';
+import { Coverage } from '../src/coverage.js';
+import { ROOT } from '../src/index.js';
+import type { Bio } from '../src/kernel/bio.js';
+import { Kernel } from '../src/kernel/kernel.js';
+import type { MirrorIo } from '../src/kernel/mirror.js';
+import type { Thread } from '../src/kernel/thread.js';
+import { Random } from '../src/random.js';
+
+/** One datagram of a recorded conversation between a real kernel and a daemon (packages/protocol/test/fixtures). */
+interface Recorded {
+  readonly us: number;
+  readonly fromKernel: boolean;
+  readonly bytes: Uint8Array;
+}
+
+function recorded(name: string): Recorded[] {
+  const lines = readFileSync(`${ROOT}/packages/protocol/test/fixtures/${name}.jsonl`, 'utf8')
+    .trim()
+    .split('\n');
+  return lines.slice(1).map((line) => {
+    const { us, dir, hex } = JSON.parse(line) as { us: number; dir: string; hex: string };
+    return { us, fromKernel: dir === 'from-kernel', bytes: Buffer.from(hex, 'hex') };
+  });
+}
+
+const u32 = (bytes: Uint8Array, at: number) =>
+  new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
+const typeOf = (bytes: Uint8Array) => u32(bytes, 188) & 0xff;
+/** The netlink datagram is padded to 4 bytes; what counts is its stated length. */
+const frameOf = (bytes: Uint8Array) => Buffer.from(bytes.subarray(0, u32(bytes, 0))).toString('hex');
+
+type Command = (kernel: Kernel) => Parameters<Kernel['operate']>[0];
+type Event = Command | { readonly region: number; readonly isWrite: boolean };
+
+const write = (region: number): Event => ({ region, isWrite: true });
+const read = (region: number): Event => ({ region, isWrite: false });
+const status: Command = (kernel) => kernel.status();
+const remove: Command = (kernel) => kernel.remove();
+
+interface Scenario {
+  readonly name: string;
+  readonly logArguments: string;
+  readonly integratedFlush?: boolean;
+  readonly events: readonly Event[];
+}
+
+/** Longer than what machines are slow for. */
+const PAUSE_US = 1_500_000;
+
+/** The model's own end of a conversation: what was recorded answers it. */
+class Playback implements MirrorIo {
+  nowMs = 0;
+  readonly random = new Random(1, 1);
+  readonly coverage = new Coverage();
+  readonly kernel: Kernel;
+  readonly sent: string[] = [];
+  readonly #frames: readonly Recorded[];
+  readonly #landings: (() => void)[] = [];
+  #at = 0;
+
+  constructor(frames: readonly Recorded[]) {
+    this.#frames = frames;
+    const first = (frames[0] as Recorded).bytes;
+    this.kernel = new Kernel({
+      io: this,
+      random: this.random,
+      firstLuid: u32(first, 36) + u32(first, 40) * 2 ** 32,
+      firstSeq: u32(first, 184),
+      send: (thread, frame, length) => this.#send(thread, frame, length),
+    });
+  }
+
+  get isOver(): boolean {
+    return this.#at >= this.#frames.length;
+  }
+
+  /** What the recorded kernel sends next. */
+  get expected(): string {
+    const next = this.#frames[this.#at];
+    return next === undefined ? 'nothing' : frameOf(next.bytes);
+  }
+
+  /** The recorded kernel let time pass here. */
+  get #pauses(): boolean {
+    const [last, next] = [this.#frames[this.#at - 1], this.#frames[this.#at]];
+    return last !== undefined && next !== undefined && next.us - last.us > PAUSE_US;
+  }
+
+  #send(_thread: Thread, frame: Uint8Array, length: number): boolean {
+    this.sent.push(Buffer.from(frame.subarray(0, length)).toString('hex'));
+    expect(this.sent.at(-1), `frame ${this.sent.length}`).toBe(this.expected);
+    this.#at++;
+    const reply = this.#frames[this.#at];
+    if (reply !== undefined && !reply.fromKernel) {
+      this.#at++;
+      this.kernel.proxy.receive(reply.bytes);
+    }
+    return true;
+  }
+
+  write(_leg: number, _bio: Bio, done: (ok: boolean) => void): void {
+    this.#landings.push(() => done(true));
+  }
+
+  read(_leg: number, _bio: Bio, done: (ok: boolean) => void): void {
+    this.#landings.push(() => done(true));
+  }
+
+  copy(_from: number, _to: number, _region: number, done: (readOk: boolean, writeOk: boolean) => void): void {
+    this.#landings.push(() => done(true, true));
+  }
+
+  ended(): void {
+    this.kernel.bioLeft(null);
+  }
+
+  requeued(bio: Bio): void {
+    this.kernel.bioLeft(bio);
+  }
+
+  /** Runs until nothing is left to do at this moment; then lets data land, one after the other; then lets time pass. */
+  settle(): void {
+    for (let i = 0; i < 100_000; i++) {
+      if (this.kernel.step(this.nowMs)) continue;
+      const landing = this.#landings.shift();
+      if (landing !== undefined) landing();
+      else if (this.#pauses && this.kernel.nextMs < Number.POSITIVE_INFINITY) this.nowMs = this.kernel.nextMs;
+      else return;
+    }
+    throw new Error('the model never comes to rest');
+  }
+
+  submit({ region, isWrite }: { region: number; isWrite: boolean }): void {
+    this.kernel.submit({ region, isWrite, from: 0, to: 1, value: 1, left: 0, errors: 0, floor: [] });
+  }
+}
+
+function play({ name, logArguments, integratedFlush = false, events }: Scenario): Playback {
+  const frames = recorded(name);
+  const playback = new Playback(frames);
+  const first = Buffer.from((frames[0] as Recorded).bytes);
+  const uuid = first.subarray(44, first.indexOf(0, 44)).toString('latin1');
+  const [sectors, , ...rest] = logArguments.split(' ');
+  const regionSize = Number(rest.find((word) => /^\d+$/.test(word)));
+  const { kernel } = playback;
+  const table = {
+    uuid,
+    logArguments,
+    regionCount: Number(sectors) / regionSize,
+    integratedFlush,
+    handlesErrors: true,
+  };
+  // Two commands, as `dmsetup create` is two calls: the worker asks its first question between them.
+  kernel.operate(kernel.load(table));
+  playback.settle();
+  if (kernel.hasInactive) kernel.operate(kernel.resume());
+  playback.settle();
+  for (const event of events) {
+    if (typeof event === 'function') kernel.operate(event(kernel));
+    else playback.submit(event);
+    playback.settle();
+  }
+  return playback;
+}
+
+/** One direct write for each region that the recorded kernel marked, each after the end of the one before. */
+function writesIn(name: string): Event[] {
+  return recorded(name).flatMap(({ fromKernel, bytes }) => {
+    const type = typeOf(bytes);
+    const marks = fromKernel && (type === RequestType.MARK_REGION || type === RequestType.FLUSH);
+    return marks && u32(bytes, 192) > 0 ? [write(u32(bytes, 196))] : [];
+  });
+}
+
+describe('fed with the same replies, the modelled kernel sends what the real one sent, byte for byte', () => {
+  it.each<Scenario>([
+    { name: 'constructor-rejected', logArguments: '16384 core 1024', events: [] },
+    {
+      name: 'disk-device-returned',
+      logArguments: '16384 disk /dev/ram4 1024',
+      events: [...writesIn('disk-device-returned'), status, remove],
+    },
+    { name: 'unknown-log-reconnect', logArguments: '16384 core 1024', events: [status, remove] },
+    {
+      name: 'core-resync-write',
+      logArguments: '16384 core 1024',
+      events: [...writesIn('core-resync-write'), read(0), read(0), read(0), read(0), status, remove],
+    },
+    {
+      name: 'core-nosync-integrated-flush',
+      logArguments: '16384 core 1024 nosync',
+      integratedFlush: true,
+      events: [...writesIn('core-nosync-integrated-flush'), status, remove],
+    },
+  ])('$name', (scenario) => {
+    const playback = play(scenario);
+    expect(playback.isOver, playback.expected).toBe(true);
+  });
+});
+
+it('the recordings hold every type of request that the model sends', () => {
+  const types = new Set<number>();
+  for (const name of ['core-resync-write', 'resync-with-writes', 'table-exchange'])
+    for (const { fromKernel, bytes } of recorded(name)) if (fromKernel) types.add(typeOf(bytes));
+  expect(types).toContain(RequestType.IS_REMOTE_RECOVERING);
+});
