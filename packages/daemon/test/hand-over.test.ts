@@ -134,7 +134,27 @@ describe('a hand-over', () => {
     own.send({ dmlog: 'ready' }, undefined, undefined, () => {});
     expect(await given).toBe(false);
     expect(child.killed).toEqual(['SIGKILL']);
-    expect(handOver.calls).toEqual(['pause', 'resume']);
+    expect(handOver.calls).toEqual(Array.from({ length: 8 }, () => ['pause', 'resume']).flat());
+    expect(child.said).toEqual([...Array.from({ length: 8 }, () => 'yours'), 'refused']);
+  });
+
+  it('offers its place again where an answer came too late, which counts for nothing', async () => {
+    const { own, handOver, given } = couple();
+    const offers: number[] = [];
+    const say = (message: HandOverMessage) => own.send(message, undefined, undefined, () => {});
+    own.on('message', (message: HandOverMessage) => {
+      if (message.dmlog !== 'yours') return;
+      offers.push(message.offer as number);
+      // The first offer is answered when the second one has been made.
+      if (offers.length === 2) {
+        say({ dmlog: 'taken', offer: 1 });
+        setTimeout(() => say({ dmlog: 'taken', offer: 2 }), 10);
+      }
+    });
+    say({ dmlog: 'ready' });
+    expect(await given).toBe(true);
+    expect(offers).toEqual([1, 2]);
+    expect(handOver.calls).toEqual(['pause', 'resume', 'pause', 'release']);
   });
 
   it('ends the next daemon where this one refuses', async () => {

@@ -7,7 +7,7 @@
  * | new  | `ready`    | code is loaded, configuration read, the socket adopted but not read, memory mapped             |
  * | old  | `yours`    | it reads nothing more, and its writes to log devices have ended; `owed`: answers are missing    |
  * | old  | `refused`  | a device is too slow for that: it serves on, the new one ends                                  |
- * | new  | `taken`    | it is alive and goes on; without this in time it is killed, and the old one serves on            |
+ * | new  | `taken`    | it is alive and goes on, with the number of the offer; too late, the old one serves and offers again |
  * | old  | `released` | logs, control socket and lock are the new one's                                                |
  *
  * Whoever of the two dies at any step leaves a daemon that serves, or what a kill -9 leaves: the state of all logs, and a socket where a service manager keeps it.
@@ -21,6 +21,8 @@ export const SUCCESSOR_DESCRIPTOR = 3;
 
 export const HandOverMessage = z.object({
   dmlog: z.enum(['ready', 'yours', 'refused', 'taken', 'released']),
+  /** With `yours` and `taken`: which offer. One that is answered too late does not count. */
+  offer: z.number().int().optional(),
   /** With `yours`. */
   owed: z.boolean().optional(),
   /** With `refused`. */

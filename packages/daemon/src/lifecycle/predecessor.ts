@@ -37,13 +37,16 @@ export function inheritedPredecessor(
 /** A predecessor that dies meanwhile leaves what a kill -9 leaves: its lock is free, and its requests were perhaps not answered. */
 async function takeOver(talk: HandOverTalk): Promise<{ owed: boolean }> {
   await talk.say({ dmlog: 'ready' });
-  const offer = await talk.next();
-  if (offer === null) return { owed: true };
-  if (offer.dmlog !== 'yours') {
-    const why = offer.reason ?? `it said ${offer.dmlog}`;
-    throw new LifecycleError('ERR_HANDOVER', `the daemon before this one serves on: ${why}`);
+  let owed = true;
+  for (;;) {
+    const heard = await talk.next();
+    if (heard === null) return { owed: true };
+    if (heard.dmlog === 'released') return { owed };
+    if (heard.dmlog !== 'yours') {
+      const why = heard.reason ?? `it said ${heard.dmlog}`;
+      throw new LifecycleError('ERR_HANDOVER', `the daemon before this one serves on: ${why}`);
+    }
+    owed = heard.owed !== false;
+    await talk.say({ dmlog: 'taken', ...(heard.offer === undefined ? {} : { offer: heard.offer }) });
   }
-  await talk.say({ dmlog: 'taken' });
-  const released = await talk.next();
-  return { owed: released === null || offer.owed !== false };
 }

@@ -7,9 +7,10 @@ import { HandOverTalk, SUCCESSOR_DESCRIPTOR, SUCCESSOR_VARIABLE } from './hand-o
 export const SUCCESSOR_START_MS_MAX = 60_000;
 /** How long it may take to say that it goes on. Requests wait meanwhile. */
 export const SUCCESSOR_TAKES_MS_MAX = 150;
-/** How often this daemon tries to pause, and how long it serves in between. */
-export const PAUSE_TRIES_MAX = 30;
-const PAUSE_AGAIN_MS = 200;
+/** How often this daemon tries to pause and offers its place, how many offers may be answered too late, and how long it serves in between. */
+export const OFFERS_MAX = 30;
+export const LATE_OFFERS_MAX = 8;
+const OFFER_AGAIN_MS = 200;
 
 export interface SuccessorOptions {
   readonly handOver: DaemonHandOver;
@@ -77,35 +78,53 @@ async function negotiate(
 ): Promise<string | null> {
   const ready = await talk.next(startMsMax ?? SUCCESSOR_START_MS_MAX);
   if (ready?.dmlog !== 'ready') return 'the next daemon did not start (its own log lines say why)';
-  const paused = await pauseAtLast(handOver);
-  if (paused === null) {
-    const reason = 'a log device does not end its writes';
-    await talk.say({ dmlog: 'refused', reason });
-    return reason;
+  const pausedAt = await offerUntilTaken(handOver, talk);
+  if (typeof pausedAt === 'string') {
+    await talk.say({ dmlog: 'refused', reason: pausedAt });
+    return pausedAt;
   }
-  const pausedAt = performance.now();
-  await talk.say({ dmlog: 'yours', owed: paused.owed });
-  const taken = await talk.next(SUCCESSOR_TAKES_MS_MAX);
-  if (taken?.dmlog !== 'taken') return 'the next daemon did not take its place in time';
   commit();
   await release(child.pid as number).catch((error: unknown) => {
     logger.error({ err: error }, 'not everything could be let go of: this process ends, which does the rest');
   });
   logger.info(
-    { successor: child.pid, owed: paused.owed, pausedMs: Math.round(performance.now() - pausedAt) },
+    { successor: child.pid, pausedMs: Math.round(performance.now() - pausedAt) },
     'place handed to the next daemon: it answers what waits in the socket',
   );
   return null;
 }
 
-async function pauseAtLast(handOver: DaemonHandOver): Promise<{ owed: boolean } | null> {
-  for (let attempt = 0; attempt < PAUSE_TRIES_MAX; attempt++) {
+/**
+ * Pauses and offers the place until the next daemon has taken an offer in time, serving in between. Returns when this daemon was paused (performance.now), or why that
+ * is not to be had.
+ */
+async function offerUntilTaken(handOver: DaemonHandOver, talk: HandOverTalk): Promise<number | string> {
+  let late = 0;
+  for (let offer = 1; offer <= OFFERS_MAX && late < LATE_OFFERS_MAX; offer++) {
+    if (offer > 1) {
+      handOver.resume();
+      await new Promise((resolve) => setTimeout(resolve, OFFER_AGAIN_MS));
+    }
+    const pausedAt = performance.now();
     const paused = await handOver.pause();
-    if (paused !== null) return paused;
-    handOver.resume();
-    await new Promise((resolve) => setTimeout(resolve, PAUSE_AGAIN_MS));
+    if (paused === null) continue;
+    await talk.say({ dmlog: 'yours', offer, owed: paused.owed });
+    if (await isTaken(talk, offer)) return pausedAt;
+    late++;
   }
-  return null;
+  return late === 0
+    ? 'a log device does not end its writes'
+    : 'the next daemon did not take its place in time';
+}
+
+/** Answers to earlier offers, which came too late, are passed over. */
+async function isTaken(talk: HandOverTalk, offer: number): Promise<boolean> {
+  const until = performance.now() + SUCCESSOR_TAKES_MS_MAX;
+  for (;;) {
+    const heard = await talk.next(Math.max(0, until - performance.now()));
+    if (heard === null) return false;
+    if (heard.dmlog === 'taken' && heard.offer === offer) return true;
+  }
 }
 
 /** The program of this process as it is on disk now, with the same words, and its environment but for what names this process. */
