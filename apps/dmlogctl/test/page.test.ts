@@ -61,6 +61,8 @@ describe.skipIf(!isThere && process.env['CI'] === undefined)('the status page', 
     });
     await page.goto(`http://127.0.0.1:${daemon.httpPort}/`);
     await page.waitForFunction(() => document.querySelectorAll('#logs tbody tr').length === 2);
+    // From here on it is told of whatever happens.
+    await page.waitForFunction(() => document.querySelectorAll('#events li').length >= 2);
     return { daemon, page, errors };
   }
 
