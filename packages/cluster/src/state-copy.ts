@@ -152,6 +152,10 @@ export class StateCopy {
 
   /** Each node keeps its place. */
   #place(state: ReplicatedState): (NodeState | null)[] {
+    const known = this.#places.filter((node) => node !== null);
+    if (known.length === state.nodes.size && known.every((node) => state.nodes.get(node.nodeId) === node)) {
+      return this.#places;
+    }
     const places = this.#places.map((node) =>
       node === null || !state.nodes.has(node.nodeId) ? null : (state.nodes.get(node.nodeId) ?? null),
     );
@@ -178,19 +182,22 @@ export class StateCopy {
       this.#putBitmap(i, bitmap, isOther);
     }
     for (const [place, node] of places.entries()) {
-      this.#putNode(place, node, state);
       const isNew = isOther || node !== this.#places[place];
+      this.#putNode(place, node, state, isNew);
       if (node !== null) this.#putBitmap(3 + place, node.marks, isNew);
       else if (isNew) this.#putZeros(3 + place);
     }
     return this.#direct || this.#pairs <= JOURNAL_PAIRS;
   }
 
-  #putNode(place: number, node: NodeState | null, state: ReplicatedState): void {
+  #putNode(place: number, node: NodeState | null, state: ReplicatedState, isNew: boolean): void {
     const at = FIRST_NODE + place * NODE_WORDS;
     this.#put(at + NODE.id, node?.nodeId ?? 0);
     if (node === null) return;
-    for (const [i, word] of bootIdWords(node.bootId).entries()) this.#put(at + NODE.bootId + i, word);
+    // A text, which takes longer to read than all else here. Another boot is another object.
+    if (isNew) {
+      for (const [i, word] of bootIdWords(node.bootId).entries()) this.#put(at + NODE.bootId + i, word);
+    }
     this.#put(
       at + NODE.flags,
       node.presence |
