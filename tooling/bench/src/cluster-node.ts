@@ -5,6 +5,8 @@ import { playFlushes, playLocal, playMarks, playResync, playWork, playWrites } f
 /*
  * One node of the cluster bench, driven over its standard input: clusterd's insides on this node's corosync, and the kernel that asks them. See
  * `cluster/kernel.ts` for what is real.
+ *
+ *   node cluster-node.js RUNTIME_DIR
  */
 
 /** Regions that a node writes to begin here, past those that stay marked. */
@@ -29,7 +31,7 @@ export interface OpenRequest {
 
 export type NodeMethods = typeof methods;
 
-const kernel = await BenchKernel.start();
+const kernel = await BenchKernel.start(process.argv[2]!);
 const logs = new Map<string, OpenLog>();
 let lastLuid = 0;
 

@@ -128,11 +128,7 @@ export async function runClusterBench(options: ClusterBenchOptions = {}): Promis
   const alone = await withSession({ ...options, nodes: 1 }, async (session) => {
     const rounds = await playRounds(session, ['ping'], lengths);
     print(`${renderRounds('one node', rounds)}\n`);
-    const local = await playLocalRounds({
-      namespace: session.namespace,
-      rounds: lengths.rounds,
-      runMs: lengths.runMs,
-    });
+    const local = await playLocalRounds({ namespace: session.namespace, ...lengths });
     print(`${renderLocal(local)}\n`);
     return { rounds, local };
   });

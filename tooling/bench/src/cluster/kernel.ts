@@ -12,8 +12,7 @@ const MS_NS = 1e6;
 const REGION_SECTORS = 2;
 
 /** clusterd's own, but for the kernel's side and what lies on a disk. */
-const CONFIG: DaemonConfig = {
-  runtimeDir: '/nonexistent',
+const CONFIG: Omit<DaemonConfig, 'runtimeDir'> = {
   controlSocket: '/nonexistent/socket',
   logLevel: 'silent',
   receiveBufferBytes: 1 << 20,
@@ -52,16 +51,16 @@ export class BenchKernel {
     this.#onReply = () => {};
   }
 
-  static async start(): Promise<BenchKernel> {
+  /** `runtimeDir`: on a tmpfs, for what outlives the daemon. */
+  static async start(runtimeDir: string): Promise<BenchKernel> {
     let transport: LoopbackTransport | undefined;
     let kernel: BenchKernel | undefined;
     const { logger } = createLogger({ level: 'error', name: 'clusterd' });
-    const daemon = await serve(CONFIG, logger, {
+    const daemon = await serve({ ...CONFIG, runtimeDir }, logger, {
       openTransport: (options) => {
         transport = loopbackTransport({ ...options, onReply: (bytes) => kernel?.reply(bytes) });
         return transport;
       },
-      openState: () => null,
       cluster: { joinGroup: corosyncGroup(), check: async () => {} },
     });
     kernel = new BenchKernel(daemon, transport as LoopbackTransport);

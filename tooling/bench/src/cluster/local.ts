@@ -26,8 +26,10 @@ export async function playLocalRounds(options: {
   namespace: string;
   rounds: number;
   runMs: number;
+  /** Of the round that warms up compilers and caches and is not kept. */
+  warmMs: number;
 }): Promise<LocalRound[]> {
-  const { namespace, rounds, runMs: ms } = options;
+  const { namespace, rounds, runMs, warmMs } = options;
   const programs = compileNative();
   const cpus = String(allowedCpus().at(-1));
   const subjects: Subject[] = [];
@@ -39,8 +41,8 @@ export async function playLocalRounds(options: {
     await singled.driver.open({ ...LOG, args: 'core 2 nosync' });
     await clusterd.driver.open({ ...LOG, args: 'clustered-core 2 nosync' });
     const played: LocalRound[] = [];
-    // The first round warms up compilers and caches and is not kept.
     for (let round = 0; round <= rounds; round++) {
+      const ms = round === 0 ? warmMs : runMs;
       const reports = { singled: {} as Record<string, RunReport>, clusterd: {} as Record<string, RunReport> };
       for (const { key, spec } of RUNS) {
         const order =

@@ -1,4 +1,5 @@
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Cluster, type LineClient, startCluster } from '@dmlog/corosync-lab';
 import type { NodeMethods } from '../cluster-node.js';
@@ -33,11 +34,13 @@ export class Session {
   readonly clients: readonly NodeClient[];
   readonly #cluster: Cluster;
   readonly #floor: Floor;
+  readonly #runtime: string;
 
-  private constructor(cluster: Cluster, floor: Floor, clients: readonly NodeClient[]) {
+  private constructor(cluster: Cluster, floor: Floor, clients: readonly NodeClient[], runtime: string) {
     this.#cluster = cluster;
     this.#floor = floor;
     this.clients = clients;
+    this.#runtime = runtime;
   }
 
   /** Throws {@link BenchError}. Always `end` it. */
@@ -46,13 +49,20 @@ export class Session {
     if (!existsSync(program))
       throw new BenchError('ERR_BENCH_SUBJECT', 'the cluster bench is not built: run pnpm build first');
     const cluster = await startCluster({ nodes, tokenMs: TOKEN_MS });
+    // tmpfs, where there is one, as in a daemon's life.
+    const runtime = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'dmlog-bench-'));
     try {
       const floor = await Floor.start(cluster);
-      const clients = cluster.nodes.map((node) => node.client<NodeMethods, never>(program));
+      const clients = cluster.nodes.map((node) => {
+        const directory = join(runtime, String(node.id));
+        mkdirSync(directory);
+        return node.client<NodeMethods, never>(program, [directory]);
+      });
       const members = clients.map(({ pid }, rank) => [floor.pids[rank]!, pid]);
       if (unplaced !== true) place(cluster, members);
-      return new Session(cluster, floor, clients);
+      return new Session(cluster, floor, clients, runtime);
     } catch (cause) {
+      rmSync(runtime, { recursive: true, force: true });
       await cluster.destroy();
       throw cause;
     }
@@ -106,6 +116,7 @@ export class Session {
   async end(): Promise<void> {
     await this.#floor.end();
     await Promise.all(this.clients.map((client) => client.kill()));
+    rmSync(this.#runtime, { recursive: true, force: true });
     await this.#cluster.destroy();
   }
 }
