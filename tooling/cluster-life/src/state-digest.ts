@@ -1,16 +1,20 @@
 import { createHash } from 'node:crypto';
 import type { ReplicatedState } from '@dmlog/cluster';
 
-/** Everything that members must agree on, as a short text. Costs a look at each region. */
+/** Everything that members must agree on, as a short text: a few digits for each part, so that a difference tells where it is. Costs a look at each region. */
 export function digestOf(state: ReplicatedState): string {
-  const hash = createHash('sha1');
   const { inSync, stale, givenUp, work, clean, leased } = state;
-  for (const bitmap of [inSync, stale, givenUp, work, clean, leased]) hash.update(bitmap.serialize());
   const nodes = [...state.nodes.values()].sort((a, b) => a.nodeId - b.nodeId);
+  const parts = Object.entries({ inSync, stale, givenUp, work, clean, leased }).map(
+    ([name, bitmap]) => `${name} ${short(bitmap.serialize())}`,
+  );
   for (const { nodeId, bootId, presence, returning, stranger, marks, leases } of nodes) {
-    hash.update(JSON.stringify([nodeId, bootId, presence, returning, stranger, leases]));
-    hash.update(marks.serialize());
+    const flags = `${presence}${Number(returning)}${Number(stranger)}`;
+    parts.push(`node ${nodeId} ${short(bootId)} ${flags} marks ${short(marks.serialize())} leases ${leases}`);
   }
-  const rest = [[...state.needReload].sort((a, b) => a - b), state.searchFrom, state.writer];
-  return hash.update(JSON.stringify(rest)).digest('hex').slice(0, 12);
+  const reloads = [...state.needReload].sort((a, b) => a - b);
+  return [...parts, `reloads ${reloads}`, `from ${state.searchFrom}`, `writer ${state.writer}`].join(', ');
 }
+
+const short = (bytes: Uint8Array | string): string =>
+  createHash('sha1').update(bytes).digest('hex').slice(0, 6);
