@@ -93,12 +93,19 @@ describe(`singled is succeeded ${HAND_OVERS} times (DMLOG_HAND_OVER_SEED=${SEED}
 
       let pid = daemon.process.pid;
       const gapsMs: number[] = [];
+      let refused = 0;
       for (let count = 1; count <= HAND_OVERS; count++) {
         await sleep(between(random, 0, BETWEEN_MS_MAX));
         await machine.run(`kill -HUP ${pid}`);
         const place = 'place handed to the next daemon: it answers what waits in the socket';
         const serving = () => lines(daemon, 'serving dirty logs');
-        await expect.poll(() => serving().length, { timeout: 60_000, interval: 20 }).toBe(count + 1);
+        const took = async () => {
+          // A machine so busy that the next daemon is too slow for every offer: nothing was lost, it is asked again.
+          const refusals = daemon.lines().filter(({ msg }) => String(msg).startsWith('no hand-over')).length;
+          for (; refused < refusals; refused++) await machine.run(`kill -HUP ${pid}`);
+          return serving().length;
+        };
+        await expect.poll(took, { timeout: 120_000, interval: 20 }).toBe(count + 1);
         const handed = lines(daemon, place)[count - 1] as {
           time: string;
           pausedMs: number;
@@ -142,6 +149,6 @@ describe(`singled is succeeded ${HAND_OVERS} times (DMLOG_HAND_OVER_SEED=${SEED}
       expect(legsEqual(disks.disk0, disks.disk1)).toBe(true);
       expect(legsEqual(disks.core0, disks.core1)).toBe(true);
     },
-    120_000 + HAND_OVERS * 60_000,
+    120_000 + HAND_OVERS * 130_000,
   );
 });
