@@ -1,10 +1,10 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { describe, expect, inject, it } from 'vitest';
+import { beforeAll, describe, expect, inject, it } from 'vitest';
 import { readSharedObject } from '../src/elf.js';
 import { run } from '../src/run.js';
 
-const { project, tarballs } = inject('packed');
+const { directory: work, project, tarballs } = inject('packed');
 const MACHINES: Readonly<Record<string, number>> = { 'linux-x64': 62, 'linux-arm64': 183 };
 
 /**
@@ -31,6 +31,10 @@ describe.each(withAddons)('%s, packed', (name) => {
   const directory = join(project, 'node_modules', name);
   const addon = JSON.parse(readFileSync(join(directory, 'native', 'addon.json'), 'utf8')) as { name: string };
 
+  // Built in a copy: other tests look at what was installed.
+  const copy = join(work, 'native', name);
+  beforeAll(() => cpSync(join(directory, 'native'), join(copy, 'native'), { recursive: true }));
+
   it.each(Object.entries(MACHINES))(
     'has a binary for %s that serves glibc and musl alike',
     (target, machine) => {
@@ -46,10 +50,10 @@ describe.each(withAddons)('%s, packed', (name) => {
 
   it('builds from its tarball where Node has its headers, and else says in one line what is missing', async () => {
     const script = join('native', 'build.mjs');
-    const { code, stderr } = await run(process.execPath, [script], { cwd: directory });
+    const { code, stderr } = await run(process.execPath, [script], { cwd: copy });
     const own = join(dirname(process.execPath), '..', 'include', 'node', 'node_api.h');
     if (code === 0) {
-      const built = join(directory, 'build', 'Release', `${addon.name}.node`);
+      const built = join(copy, 'build', 'Release', `${addon.name}.node`);
       expect(readSharedObject(readFileSync(built)).needed).toEqual([]);
     } else {
       expect(existsSync(own)).toBe(false);
@@ -58,9 +62,9 @@ describe.each(withAddons)('%s, packed', (name) => {
   });
 
   it('says in one line that there is no compiler', async () => {
-    const env = { CC: '/nonexistent/cc', npm_config_nodedir: join(directory, 'headers') };
+    const env = { CC: '/nonexistent/cc', npm_config_nodedir: join(copy, 'headers') };
     const script = join('native', 'build.mjs');
-    const { code, stderr } = await run(process.execPath, [script], { cwd: directory, env });
+    const { code, stderr } = await run(process.execPath, [script], { cwd: copy, env });
     expect(code).toBe(1);
     expect(stderr).toMatch(/^cannot build .*: (there is no \/nonexistent\/cc: install|no Node headers).*\n$/);
   });
