@@ -136,7 +136,9 @@ export class Checks {
     }
     const authorities = members.filter(({ agreedRing }) => agreedRing.seq === newest);
     if (authorities.length === 0) return null;
-    return (region) => authorities.some(({ state }) => state?.clean.get(region) === false);
+    // Whoever alone knows a mark may die with it: where several take part, a second one knows.
+    const needed = authorities.filter(({ operational }) => operational).length > 1 ? 2 : 1;
+    return (region) => authorities.filter(({ state }) => state?.clean.get(region) === false).length >= needed;
   }
 
   /** I2 */

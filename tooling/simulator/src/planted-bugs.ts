@@ -56,6 +56,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'lease a region that is marked',
+    survives: true,
     file: STATE,
     on: 'cluster',
     find: 'return this.work.get(region) && !this.leased.get(region) && !this.isMarked(region);',
@@ -84,6 +85,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'union of clean after a partition',
+    survives: true,
     file: STATE,
     on: 'cluster',
     find: '    if (this.inSync.get(region)) this.#distrust(region);\n  }',
@@ -113,6 +115,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'treat NODEDOWN as PROCDOWN',
+    survives: true,
     file: 'packages/cluster/src/decide.ts',
     on: 'cluster',
     find: 'if (reason === LeaveReason.NODEDOWN) state.nodeDown(nodeId);',
@@ -120,6 +123,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'answer without quorum',
+    survives: true,
     file: 'packages/cluster/src/member.ts',
     on: 'cluster',
     find: "return this.#phase === 'active' && this.#quorate;",
@@ -127,6 +131,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'clears reach the log device before the legs were flushed',
+    survives: true,
     file: 'packages/cluster/src/held-marks.ts',
     on: 'cluster',
     find: '    if (!done) {\n      this.#retryAtMs = nowMs + RETRY_MS;\n      return regions;\n    }',
