@@ -5,7 +5,7 @@ import type { View } from '../src/daemon-types.js';
 import type { Machine } from '../src/machine.js';
 import { isCleanOn, type Mirror } from '../src/mirror.js';
 
-const CUTS = Number(process.env['DMLOG_LIFE_CUTS'] ?? 2);
+const CUTS = Number(process.env['DMLOG_LIFE_CUTS'] ?? 1);
 const STORY_MS_MAX = 240_000 + CUTS * 30_000;
 
 const describeCluster = clusterUsable() ? describe : describe.skip;
