@@ -145,7 +145,7 @@ async function playBugs(filter: string): Promise<number> {
     PLANTED_BUGS.filter(({ name }) => name.includes(filter)),
     {
       threads: options.threads,
-      seedsMax: options.seeds,
+      runsMax: options.seeds,
       onFound: ({ bug, report, seeds }) => {
         if (report === null) survivors++;
         const how = report?.failure;

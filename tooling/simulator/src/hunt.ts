@@ -31,14 +31,14 @@ function isPlayedOn({ on }: Mutation, seed: number): boolean {
 /** Simulates with a planted bug until it is found, with seeds from 1 on, of which only those are played whose world runs the code in question. */
 export async function hunt(
   mutation: Mutation,
-  { seedsMax, unbroken }: { seedsMax: number; unbroken: string },
+  { runsMax, unbroken }: { runsMax: number; unbroken: string },
 ): Promise<Found> {
   const path = await bundle(mutation);
   const simulator = new Simulator(path);
   const control = new Simulator(unbroken);
   let runs = 0;
   try {
-    for (let seed = 1; seed <= seedsMax; seed++) {
+    for (let seed = 1; runs < runsMax; seed++) {
       if (!isPlayedOn(mutation, seed)) continue;
       runs++;
       const report = await simulator.run({ seed, steps: null, only: null, trace: false });
@@ -60,7 +60,7 @@ export async function huntAll(
   mutations: readonly Mutation[],
   options: {
     readonly threads: number;
-    readonly seedsMax: number;
+    readonly runsMax: number;
     readonly onFound: (found: Found) => void;
   },
 ): Promise<void> {
@@ -68,7 +68,7 @@ export async function huntAll(
   const unbroken = await bundle();
   const one = async () => {
     for (let next = left.shift(); next !== undefined; next = left.shift())
-      options.onFound(await hunt(next, { seedsMax: options.seedsMax, unbroken }));
+      options.onFound(await hunt(next, { runsMax: options.runsMax, unbroken }));
   };
   try {
     await Promise.all(Array.from({ length: options.threads }, one));
