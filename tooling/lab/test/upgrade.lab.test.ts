@@ -144,7 +144,9 @@ describe(`singled is succeeded ${HAND_OVERS} times (DMLOG_HAND_OVER_SEED=${SEED}
       expect(await machine.dmesg()).not.toMatch(/I\/O error|timed out|Userspace log server not found/);
       for (const kind of KINDS) await machine.dmRemove(kind);
       await machine.run(`kill ${pid}`);
-      await daemon.process.waitFor('stopped: no log was in use');
+      // Not `waitFor`: the process that it watches has ended with the first hand-over.
+      const stopped = () => lines(daemon, 'stopped: no log was in use').length;
+      await expect.poll(stopped, { timeout: 60_000, interval: 50 }).toBe(1);
       await machine.halt();
       expect(legsEqual(disks.disk0, disks.disk1)).toBe(true);
       expect(legsEqual(disks.core0, disks.core1)).toBe(true);
