@@ -119,7 +119,7 @@ export class Checks {
   }
 
   #localLog(): ((region: number) => boolean) | null {
-    const log = this.logsOf(this.#machines[0] as Machine).find(({ state }) => state === 'live');
+    const log = this.logsOf(this.#machines[0] as Machine).findLast(({ state }) => state === 'live');
     return log instanceof CoreLog ? (region) => !log.isClean(region) : null;
   }
 
@@ -138,7 +138,14 @@ export class Checks {
     if (authorities.length === 0) return null;
     // Whoever alone knows a mark may die with it: where several take part, a second one knows.
     const needed = authorities.filter(({ operational }) => operational).length > 1 ? 2 : 1;
-    return (region) => authorities.filter(({ state }) => state?.clean.get(region) === false).length >= needed;
+    return (region) =>
+      authorities.filter(({ state }) => state?.clean.get(region) === false).length >= needed ||
+      // A node that is cut off brings its own marks along when it is back (design rule 19).
+      members.some(
+        (member) =>
+          !authorities.includes(member) &&
+          member.state?.nodes.get(member.self.nodeId)?.marks.get(region) === true,
+      );
   }
 
   /** I2 */
