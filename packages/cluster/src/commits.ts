@@ -39,6 +39,11 @@ export class Commits {
     this.#pending.push({ number, regions, position: 0 });
   }
 
+  /** Later requests wait until what was ordered up to `position` is committed, whoever ordered it. Only where nothing is pending. */
+  awaitPosition(position: number): void {
+    this.#pending.push({ number: 0, regions: [], position });
+  }
+
   /** The request waits for every change so far. False when there is no room. */
   wait(seq: number, port: number): boolean {
     const last = this.#pending.at(-1);

@@ -115,6 +115,7 @@ export function enterRing(
   hellos: Introductions,
   chosen: ReadonlySet<number>,
 ): void {
+  state.begins([...chosen].sort((a, b) => a - b).map((nodeId) => hellos.get(nodeId)?.nonce ?? 0));
   state.position++;
   state.hash.mix(ring.nodeId);
   state.hash.mix(ring.seq >>> 0);

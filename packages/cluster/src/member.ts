@@ -188,7 +188,7 @@ export class Member {
   #begin(inSync: RegionBitmap | null): void {
     const state = new ReplicatedState(this.#init.geometry.regionCount);
     if (inSync !== null) state.begin(inSync);
-    state.hash.mix(this.#init.nonce);
+    state.begins([this.#init.nonce]);
     state.position = 1;
     this.#state = state;
     this.#foundation = null;
@@ -300,6 +300,8 @@ export class Member {
 
   #introduce(): void {
     this.#hellos.clear();
+    // What others have said since is of a history that they began without this member.
+    this.#early = [];
     this.#waits = false;
     this.#sayHello();
   }
@@ -430,10 +432,12 @@ export class Member {
    * What has to be said before READY, now that the state of the others has arrived: what was given up in a ring that is no more, and what of a former state is not part of
    * theirs. `state` is as it was sent.
    */
-  #broughtLate({ state, agreedRing }: History): readonly Entry[] {
+  #broughtLate(state: ReplicatedState): readonly Entry[] {
     const former = this.#former;
     this.#resumes =
-      former !== null && isPartOf(former, state, agreedRing, this.self.nodeId, this.#init.bootId);
+      former !== null &&
+      state.continues(former.state) &&
+      state.nodes.get(this.self.nodeId)?.bootId === this.#init.bootId;
     if (former !== null && !this.#resumes)
       this.#bringing ??= { entries: this.#listener.bringAlong(former.state), ring: NO_RING };
     if (this.#bringing === null || sameRing(this.#bringing.ring, this.#ring)) return [];
@@ -609,7 +613,7 @@ export class Member {
       return this.#introduce();
     }
     this.counters.snapshotsTaken++;
-    const brought = this.#broughtLate(arrived);
+    const brought = this.#broughtLate(arrived.state);
     this.#state = arrived.state;
     for (const kept of arrived.kept) {
       if ('message' in kept) this.#apply(kept.nodeId, kept.message);
@@ -634,21 +638,6 @@ export class Member {
   get #position(): number {
     return this.#phase === 'active' ? (this.#state?.position ?? 0) : 0;
   }
-}
-
-/** Whether what this node had is part of the others' history: the same ring has gone on, and knows the node still. */
-function isPartOf(
-  former: History,
-  state: ReplicatedState,
-  agreedRing: RingId,
-  nodeId: number,
-  bootId: string,
-): boolean {
-  return (
-    sameRing(former.agreedRing, agreedRing) &&
-    former.state.position <= state.position &&
-    state.nodes.get(nodeId)?.bootId === bootId
-  );
 }
 
 function audienceOf(members: readonly GroupMember[]): number {

@@ -210,6 +210,9 @@ export class Replica {
   flush(seq: number, port: number, effects: ClusterEffects): void {
     if (this.image?.refused === true) return effects.fail(Errno.EIO);
     this.#settle(effects);
+    // Marks need no message of their own where the state has the region dirty anyway. That the image has it dirty, too, is known once it was written.
+    if (this.image !== null && this.#commits.isEmpty && this.operational && this.#imageIsUnknown)
+      this.#commits.awaitPosition(1);
     if (!this.#commits.isEmpty) {
       if (this.#commits.wait(seq, port)) effects.later();
     } else if (this.operational) effects.ack();
@@ -217,6 +220,11 @@ export class Replica {
       this.#stalled.push({ seq, port });
       effects.later();
     }
+  }
+
+  /** No writer has said yet that the image is that of this history. */
+  get #imageIsUnknown(): boolean {
+    return this.#member?.disk.marks === 0;
   }
 
   /** Whether the kernel is to be told that the region is in sync. */

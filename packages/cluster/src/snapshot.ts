@@ -3,7 +3,8 @@
  *
  * | part          | content                                                                                             |
  * |---------------|-----------------------------------------------------------------------------------------------------|
- * | head, 64 byte | u32 "DMS1", u32 regions, u64 position, 2×u32 hash, u32 + u64 agreed ring, u64 search from, u32 nodes, u32 waiting, u32 writer, 8 bytes 0 |
+ * | head, 64 byte | u32 "DMS1", u32 regions, u64 position, 2×u32 hash, u32 + u64 agreed ring, u64 search from, u32 nodes, u32 waiting, u32 writer, u32 epoch, 4 bytes 0 |
+ * | lineage       | u32 number of epochs before, for each: u32 epoch, u64 position at its end                           |
  * | three bitmaps | in sync, stale, given up: u32 length, then the compact form of `@dmlog/bitmap`, which has its own checksum |
  * | per node      | u32 id, 16 bytes boot id, u8 presence, u8 (1 returning, 2 stranger), u8 needs a reload, u8 0, u32 leases, the leases, u32 length, its marks |
  * | per waiting   | u32 node id, u32 nonce, 16 bytes boot id: joiners that still wait for a state                       |
@@ -12,7 +13,7 @@ import { RegionBitmap } from '@dmlog/bitmap';
 import { bootIdText, bootIdWords } from './entries.js';
 import type { RingId } from './group/contract.js';
 import { getU64, setU64, viewOf } from './messages.js';
-import { LEASE_MAX, type Presence, ReplicatedState } from './state.js';
+import { LEASE_MAX, LINEAGE_MAX, type Presence, ReplicatedState } from './state.js';
 
 const MAGIC = 0x31534d44;
 const HEAD_BYTES = 64;
@@ -45,6 +46,12 @@ export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
   head.setUint32(44, state.nodes.size, true);
   head.setUint32(48, waiting.length, true);
   head.setUint32(52, state.writer, true);
+  head.setUint32(56, state.epoch, true);
+  writer.u32(state.lineage.length);
+  for (const { epoch, end } of state.lineage) {
+    writer.u32(epoch);
+    setU64(viewOf(writer.room(8)), 0, end);
+  }
   for (const bitmap of [state.inSync, state.stale, state.givenUp]) writer.blob(bitmap.serialize());
   for (const node of state.nodes.values()) {
     writer.u32(node.nodeId);
@@ -75,6 +82,10 @@ export function decodeSnapshot(bytes: Uint8Array, regionCount: number): Snapshot
   if (head.getUint32(4, true) !== regionCount) {
     throw new Error(`the snapshot is of ${head.getUint32(4, true)} regions, this log has ${regionCount}`);
   }
+  const lineage = Array.from({ length: reader.count(LINEAGE_MAX) }, () => ({
+    epoch: reader.u32(),
+    end: getU64(viewOf(reader.take(8)), 0),
+  }));
   const [inSync, stale, givenUp] = [0, 1, 2].map(() => reader.bitmap(regionCount)) as [
     RegionBitmap,
     RegionBitmap,
@@ -87,6 +98,8 @@ export function decodeSnapshot(bytes: Uint8Array, regionCount: number): Snapshot
   state.searchFrom = getU64(head, 36);
   for (let left = head.getUint32(44, true); left > 0; left--) readNode(reader, state);
   state.writer = head.getUint32(52, true);
+  state.epoch = head.getUint32(56, true);
+  state.lineage.push(...lineage);
   state.restore(inSync, stale, givenUp);
   const waiting: Waiting[] = [];
   for (let left = head.getUint32(48, true); left > 0; left--) {
@@ -169,6 +182,13 @@ class Reader {
 
   u32(): number {
     return viewOf(this.take(4)).getUint32(0, true);
+  }
+
+  /** A number of things, `max` at most. */
+  count(max: number): number {
+    const count = this.u32();
+    if (count > max) throw new Error(`the snapshot counts ${count} where ${max} is the most`);
+    return count;
   }
 
   words(count: number): Uint32Array {

@@ -2,7 +2,7 @@ import { bitmapBytes } from '@dmlog/bitmap';
 import { digestChange } from '@dmlog/log';
 import { bootIdText, bootIdWords } from './entries.js';
 import type { RingId } from './group/contract.js';
-import { LEASE_MAX, type NodeState, type Presence, ReplicatedState } from './state.js';
+import { LEASE_MAX, LINEAGE_MAX, type NodeState, type Presence, ReplicatedState } from './state.js';
 import { TrackedBitmap } from './tracked-bitmap.js';
 
 /** Nodes that a copy has room for, at most and at least; with more of them there is no copy. */
@@ -34,8 +34,12 @@ const AT = {
   inSync: 11,
   stale: 12,
   givenUp: 13,
+  epoch: 14,
 } as const;
-const FIRST_NODE = 16;
+/** u32 epoch (0: none), u64 position at its end. */
+const FIRST_EPOCH = 16;
+const EPOCH_WORDS = 3;
+const FIRST_NODE = FIRST_EPOCH + LINEAGE_MAX * EPOCH_WORDS;
 /** u32 id, 4 words boot id, flags as in a snapshot, number of marks, number of leases, the leases. */
 const NODE = { id: 0, bootId: 1, flags: 5, marks: 6, leases: 7, firstLease: 8 } as const;
 const NODE_WORDS = NODE.firstLease + LEASE_MAX;
@@ -57,7 +61,8 @@ export interface History {
  * |------------------|---------------------------------------------------------------------------------------------------|
  * | 4                | 1 if valid, pairs in the journal (0 for none), their check, 0                                      |
  * | 4096             | the journal: (index, value) pairs                                                                  |
- * | 16               | digest of all that follows, position, hash, agreed ring, search from, writer, counts of the bitmaps |
+ * | 16               | digest of all that follows, position, hash, agreed ring, search from, writer, counts of the bitmaps, epoch |
+ * | 8 × 3            | the epochs before, and the positions at which they ended; 0: none                                   |
  * | 16 × 72          | nodes: id, boot id, flags, number of marks, leases; id 0: free                                      |
  * | (3 + n) bitmaps  | in sync, stale, given up; marks of each of {@link copyNodes} nodes. One that counts 0 is all zero    |
  *
@@ -177,6 +182,11 @@ export class StateCopy {
     this.#put64(AT.agreedRing + 1, agreedRing.seq);
     this.#put64(AT.searchFrom, state.searchFrom);
     this.#put(AT.writer, state.writer);
+    this.#put(AT.epoch, state.epoch);
+    for (const [i, { epoch, end }] of state.lineage.entries()) {
+      this.#put(FIRST_EPOCH + i * EPOCH_WORDS, epoch);
+      this.#put64(FIRST_EPOCH + i * EPOCH_WORDS + 1, end);
+    }
     for (const [i, bitmap] of bitmapsOf(state).entries()) {
       this.#put(AT.inSync + i, bitmap.count);
       this.#putBitmap(i, bitmap, isOther);
@@ -325,6 +335,11 @@ export class StateCopy {
     state.searchFrom = this.#get64(AT.searchFrom);
     for (let place = 0; place < this.#places.length; place++) this.#decodeNode(place, state);
     state.writer = data[AT.writer] as number;
+    state.epoch = data[AT.epoch] as number;
+    for (let at = FIRST_EPOCH; at < FIRST_NODE; at += EPOCH_WORDS) {
+      const epoch = data[at] as number;
+      if (epoch !== 0) state.lineage.push({ epoch, end: this.#get64(at + 1) });
+    }
     const [inSync, stale, givenUp] = [0, 1, 2].map((index) => {
       const bitmap = new TrackedBitmap(this.#regionCount);
       this.#load(index, bitmap);

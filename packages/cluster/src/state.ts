@@ -32,6 +32,9 @@ export interface NodeState {
 /** Regions that a node has leased at most. */
 export const LEASE_MAX = 64;
 
+/** Epochs that a state remembers besides its own. */
+export const LINEAGE_MAX = 8;
+
 /** Regions that {@link ReplicatedState.hasWork} looks at. */
 const LOOKS_MAX = 256;
 
@@ -75,6 +78,10 @@ export class ReplicatedState {
   /** Ordered messages applied since the log was founded. */
   position = 0;
   readonly hash = new ChainHash();
+  /** Who went on from where when the ring that it was last agreed on in began, u32: histories that part have another one each from there on. See {@link begins}. */
+  epoch = 0;
+  /** The epochs before, the latest last, and the position at which each ended. */
+  readonly lineage: { readonly epoch: number; readonly end: number }[] = [];
   /** Where the search for work goes on. */
   searchFrom = 0;
   /** The participant that keeps the disk image and brings joiners the state; 0 while there is none. It stays that until it goes or hands over: an image never has two. */
@@ -101,6 +108,21 @@ export class ReplicatedState {
     this.clean.copyFrom(inSync);
     this.work.fill(true);
     this.work.andNot(inSync);
+  }
+
+  /** A ring begins with this state, and with these lives of members (their nonces): nobody else goes on from here, or his history is another one. */
+  begins(nonces: readonly number[]): void {
+    if (this.epoch !== 0) this.lineage.push({ epoch: this.epoch, end: this.position });
+    if (this.lineage.length > LINEAGE_MAX) this.lineage.shift();
+    for (const nonce of nonces) this.hash.mix(nonce);
+    this.epoch = this.hash.low || 1;
+  }
+
+  /** Whether `earlier` is a state that this one has been in, as far as is known: its beginning in the same epoch, or in one of the last before. */
+  continues(earlier: ReplicatedState): boolean {
+    if (earlier.epoch === this.epoch) return earlier.position <= this.position;
+    const known = this.lineage.find(({ epoch }) => epoch === earlier.epoch);
+    return known !== undefined && earlier.position <= known.end;
   }
 
   /** Takes over what a snapshot says; marks and leases of the nodes are set already. Throws an Error where they contradict each other. */

@@ -79,6 +79,7 @@ function play(state: ReplicatedState, { nodeId, what, regions: list }: Step): vo
     case 'resumed':
       return apply(state, nodeId, [entry(EntryType.RESUMED)]);
     case 'doubt':
+      state.begins(list);
       state.position++;
       return state.doubtAll();
     case 'back':

@@ -469,6 +469,32 @@ describe('a daemon for clusters', () => {
     await kernel.daemon.stop('test over');
   });
 
+  it('lets nobody write while its device fails and may call regions clean', async () => {
+    const device = new MemoryDevice(REGIONS);
+    const nodes = new ClusterNodes([1], { '/dev/log': device });
+    const kernel = await nodes.start(1);
+    await resume(kernel, DISK, DISK_TEXT);
+    await recover(kernel, DISK);
+    for (let region = 0; region < REGIONS; region++)
+      await expectOk(kernel, DISK, RequestType.CLEAR_REGION, region);
+    await becomes(async () => device.isClean(3), true);
+    for (const type of [RequestType.PRESUSPEND, RequestType.POSTSUSPEND, RequestType.DTR])
+      await expectOk(kernel, DISK, type);
+    device.failReads = true;
+    device.failWrites = true;
+    expect(await construct(kernel, DISK, DISK_TEXT)).toBe(0);
+    expect(errnoOf(await ask(kernel, DISK, RequestType.RESUME))).toBe(5);
+    expect(await recover(kernel, DISK)).toHaveLength(REGIONS);
+    // Recovered, and so marked in the state: no mark is ordered for the write, but the image must have the region dirty.
+    await expectOk(kernel, DISK, RequestType.MARK_REGION, 3);
+    expect(errnoOf(await ask(kernel, DISK, RequestType.FLUSH))).toBe(5);
+    expect(device.isClean(3)).toBe(true);
+    device.failReads = false;
+    device.failWrites = false;
+    await becomes(async () => errnoOf(await ask(kernel, DISK, RequestType.FLUSH)), 0);
+    expect(device.isClean(3)).toBe(false);
+  });
+
   it('refuses a second log on one device', async () => {
     const nodes = new ClusterNodes([1], { '/dev/log': new MemoryDevice(REGIONS) });
     const kernel = await nodes.start(1);
