@@ -266,6 +266,12 @@ export class Member {
       return;
     }
     if (this.#phase === 'active' && message.position > 0 && sender.nodeId !== this.self.nodeId) {
+      // Who takes part has said READY before, or decided with the others: positions of another history would vouch for marks that nobody has.
+      const presence = this.#state?.nodes.get(sender.nodeId)?.presence ?? Presence.ABSENT;
+      if (presence === Presence.ABSENT) {
+        this.counters.splits++;
+        return this.#listener.split(sender.nodeId);
+      }
       this.#evidence.state(sender.nodeId, message.position);
     }
     this.#dispatch(sender.nodeId, message);

@@ -78,6 +78,9 @@ export class MemberHost {
         },
         applied: (number) => this.#applied(number),
         bringAlong: (state) => bringAlong(state, this, this.held, []),
+        split: (nodeId) => {
+          throw new Error(`node ${nodeId} takes part in another history`);
+        },
         refused: (reason) => {
           this.refusedBecause = reason;
         },
