@@ -81,7 +81,6 @@ if (goal === 'start') {
   pnpm('build', 'run', 'build');
   pnpm('lint', 'run', 'lint');
   pnpm('tidy', 'run', 'tidy');
-  pnpm('typecheck', 'run', 'typecheck');
-  pnpm('unit, property, golden and fuzz tests', 'run', 'test:unit');
+  pnpm('types; unit, property, golden and fuzz tests', 'run', 'check');
   pnpm('real kernel tests', 'run', 'test:lab');
 }

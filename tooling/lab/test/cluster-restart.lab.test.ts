@@ -9,7 +9,7 @@ import { useLab } from './support.js';
 const lab = useLab();
 
 /** 50 in a full run. */
-const KILLS = Number(process.env['DMLOG_RESTART_KILLS'] ?? 6);
+const KILLS = Number(process.env['DMLOG_RESTART_KILLS'] ?? 4);
 const SEED = Number(process.env['DMLOG_RESTART_SEED'] ?? Date.now() % 2 ** 32) >>> 0;
 
 const REGION_SECTORS = 32;

@@ -10,7 +10,7 @@ import { decodeDiskLog, useLab } from './support.js';
 const lab = useLab();
 
 /** 50 in a full run, of about eight minutes. */
-const KILLS = Number(process.env['DMLOG_RESTART_KILLS'] ?? 6);
+const KILLS = Number(process.env['DMLOG_RESTART_KILLS'] ?? 4);
 const SEED = Number(process.env['DMLOG_RESTART_SEED'] ?? Date.now() % 2 ** 32) >>> 0;
 const SINGLED = fileURLToPath(new URL('../../../apps/singled/dist/cli.cjs', import.meta.url));
 
