@@ -634,7 +634,10 @@ export class Replica {
   #split(nodeId: number): void {
     const effects = this.#effects as ClusterEffects;
     effects.leave = true;
-    this.lostGroup(effects, `node ${nodeId} takes part in another history of this log: the group is joined anew`);
+    this.lostGroup(
+      effects,
+      `node ${nodeId} takes part in another history of this log: the group is joined anew`,
+    );
   }
 
   #refused(reason: string): void {
