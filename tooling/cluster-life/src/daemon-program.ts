@@ -58,7 +58,8 @@ function note(): void {
     const whole = state.regionCount <= WHOLE_REGIONS_MAX ? digestOf(state) : '';
     const one: Stated = {
       uuid,
-      ring: `${ring.nodeId}.${ring.seq}`,
+      // Histories that were begun by others are others: one may end and another begin in one ring, when all daemons die by turns.
+      ring: `${ring.nodeId}.${ring.seq} epoch ${state.epoch}`,
       position: state.position,
       digest: `${state.hash.high}.${state.hash.low} ${whole}`,
       isContinued: last.get(uuid)?.state === state,
