@@ -33,6 +33,12 @@ export function isComplete(
   return members.every(({ nodeId }) => hellos.has(nodeId) || !ringNodes.includes(nodeId));
 }
 
+/** One of those who have introduced themselves to the members as they are waits no longer for the others. */
+export function someoneIsImpatient(hellos: Introductions): boolean {
+  for (const { hello } of hellos.values()) if (hello.impatient) return true;
+  return false;
+}
+
 /**
  * The same for all who saw the same hellos. Of several histories the one goes on that a ring with quorum agreed on last; in it the longest; the founder is
  * the one whose hello came first. Null if there are no hellos, or the state that would go on is one that was left, and those who may have gone on with it are still

@@ -40,6 +40,8 @@ export const EntryType = {
   HANDOVER: 16,
   /** Boot id, then runs: regions that are in sync in that history, which its kernel may have been told and does not ask again. */
   BROUGHT_BELIEFS: 17,
+  /** The sender has waited for a while for somebody to vouch for its marks: whoever hears this states its position. */
+  VOUCH: 18,
 } as const;
 export type EntryType = (typeof EntryType)[keyof typeof EntryType];
 
@@ -119,6 +121,7 @@ function isValid(type: number, words: Uint32Array, regionCount: number): boolean
       return words.length === 2 && (words[1] as number) <= regionCount;
     case EntryType.RELEASE:
     case EntryType.HANDOVER:
+    case EntryType.VOUCH:
     case EntryType.RESUMED:
     case EntryType.SUSPENDED:
       return words.length === 0;

@@ -1,7 +1,15 @@
 import type { RegionBitmap } from '@dmlog/bitmap';
 import { applyEntries } from './apply.js';
 import { ChainHash } from './chain-hash.js';
-import { decide, enterRing, geometryProblem, type Introduced, isComplete, leaveState } from './decide.js';
+import {
+  decide,
+  enterRing,
+  geometryProblem,
+  type Introduced,
+  isComplete,
+  leaveState,
+  someoneIsImpatient,
+} from './decide.js';
 import {
   bootIdWords,
   decodeEntries,
@@ -78,6 +86,9 @@ export class Member {
   /** The former state would go on, if those came whom it needs. */
   #waits = false;
   #impatient = false;
+  /** This member was there when the ring began, so that it has heard of everybody who takes part in it. */
+  #sawRingBegin = false;
+  #othersTakePart = false;
   /** What this member brings along from the history that it gave up, and the ring in which it said so. */
   #bringing: { readonly entries: readonly Entry[]; ring: RingId } | null = null;
 
@@ -126,14 +137,19 @@ export class Member {
     return own && this.#state !== null ? { state: this.#state, agreedRing } : this.#former;
   }
 
-  /** It has a state from an earlier life, and waits for others who may have gone on with it. See {@link stopWaiting}. */
+  /**
+   * It waits for others: for a hello of a member that says nothing, or, with a state from an earlier life, for those who may have gone on with it. See {@link stopWaiting}.
+   */
   get waits(): boolean {
     return this.#waits;
   }
 
-  /** Goes on without them, as soon as all have heard of that: then nothing is believed any more, and every table has to be reloaded. */
+  /**
+   * Goes on without them, as soon as all have heard of that. A member that said nothing will have to join again. Where those are missed who may have gone on, nothing is believed
+   * any more, and every table has to be reloaded.
+   */
   stopWaiting(): void {
-    if (!this.#waits || this.#impatient) return;
+    if (!this.#waits || this.#impatient || this.#othersTakePart) return;
     this.#impatient = true;
     this.#sayHello();
   }
@@ -246,6 +262,8 @@ export class Member {
       if (this.#phase === 'introducing') this.#decide();
       return;
     }
+    this.#sawRingBegin = !sameRing(this.#ring, NO_RING);
+    this.#othersTakePart = false;
     this.#ring = ring;
     this.#evidence.dropAll();
     this.#early = [];
@@ -265,6 +283,7 @@ export class Member {
       this.counters.otherRing++;
       return;
     }
+    if (message.position > 0 && sender.nodeId !== this.self.nodeId) this.#othersTakePart = true;
     if (this.#phase === 'active' && message.position > 0 && sender.nodeId !== this.self.nodeId) {
       // Who takes part has said READY before, or decided with the others: positions of another history would vouch for marks that nobody has.
       const presence = this.#state?.nodes.get(sender.nodeId)?.presence ?? Presence.ABSENT;
@@ -309,6 +328,7 @@ export class Member {
     // What others have said since is of a history that they began without this member.
     this.#early = [];
     this.#waits = false;
+    this.#impatient = false;
     this.#sayHello();
   }
 
@@ -363,7 +383,12 @@ export class Member {
 
   #decide(): void {
     if (!this.#isUndecided || !this.#quorate) return;
-    if (!isComplete(this.#members, this.#ringNodes, this.#hellos)) return;
+    if (!isComplete(this.#members, this.#ringNodes, this.#hellos)) {
+      // Nobody takes part in this ring yet, or he would have said so: all who are heard may decide alike.
+      this.#waits =
+        this.#phase === 'introducing' && this.#state !== null && this.#sawRingBegin && !this.#othersTakePart;
+      if (!someoneIsImpatient(this.#hellos)) return;
+    }
     const decision = decide(this.#hellos);
     this.#waits = decision === null && this.#former !== null;
     if (decision === null) return;
@@ -523,8 +548,8 @@ export class Member {
         }
       } else if (type === EntryType.MARK && !own && this.#vouchesFor(nodeId)) {
         this.#owesPosition = true;
-      } else if (type === EntryType.HANDOVER) {
-        // For marks just before, another one would have vouched than now.
+      } else if (type === EntryType.HANDOVER || (type === EntryType.VOUCH && !own)) {
+        // A hand-over: for marks just before, another one would have vouched than now.
         this.#owesPosition = true;
       }
     }

@@ -29,6 +29,9 @@ const RETRY_MS = 1000;
  */
 const REUNION_MS_MAX = 10_000;
 
+/** A FLUSH that has waited so long asks all members for their positions: the one that would vouch may hang. */
+const VOUCH_MS = 500;
+
 /** Requests that wait for quorum at most; past it they are dropped and the kernel repeats them. */
 const STALLED_MAX = 4096;
 
@@ -91,6 +94,9 @@ export class Replica {
   /** What this node had when it was last in the group. */
   #former: History | null;
   #waitsSinceMs = -1;
+  #uncommittedSinceMs = -1;
+  /** Number of the VOUCH on its way, 0 for none: one at a time, or a slow group would be flooded. */
+  #vouchNumber = 0;
 
   constructor(init: ReplicaInit) {
     const { parameters, kept = null } = init;
@@ -184,6 +190,7 @@ export class Replica {
       this.recovery.hasNews ||
       (this.#member === null && this.#mirror !== 'suspended') ||
       this.#member?.waits === true ||
+      !this.#commits.isEmpty ||
       this.image?.needsTick === true
     );
   }
@@ -359,6 +366,7 @@ export class Replica {
       refused: (reason) => this.#refused(reason),
     };
     this.#handoverNumber = 0;
+    this.#vouchNumber = 0;
     const { geometry } = this;
     this.#member = new Member({ self, nonce, bootId, geometry, listener, former: this.#former });
   }
@@ -438,6 +446,7 @@ export class Replica {
     }
     this.#during(effects, (member) => {
       this.#tickReunion(member);
+      this.#tickVouch(member);
       this.#announce(true);
       this.image?.tick(nowMs, member, effects);
       const dropped = this.#patience.dropIdleLeases(this.#leases, this.recovery, nowMs);
@@ -445,6 +454,17 @@ export class Replica {
       if (this.#mirror === 'suspending') this.#tickSuspend();
       else if (this.state !== null) this.#marks.sweep(nowMs, effects);
     });
+  }
+
+  #tickVouch(member: Member): void {
+    if (this.#commits.isEmpty || !member.operational) {
+      this.#uncommittedSinceMs = -1;
+    } else if (this.#uncommittedSinceMs < 0) {
+      this.#uncommittedSinceMs = this.#nowMs;
+    } else if (this.#vouchNumber === 0 && this.#nowMs >= this.#uncommittedSinceMs + VOUCH_MS) {
+      this.#uncommittedSinceMs = this.#nowMs;
+      this.#vouchNumber = this.#submit([entry(EntryType.VOUCH)]);
+    }
   }
 
   #tickReunion(member: Member): void {
@@ -620,6 +640,7 @@ export class Replica {
     this.recovery.applied(state, this.#nodeId, number, effects);
     this.image?.applied(number);
     if (number === this.#handoverNumber) this.#handoverNumber = 0;
+    if (number === this.#vouchNumber) this.#vouchNumber = 0;
     if (number !== 0 && number === this.#suspendNumber) this.#suspendNumber = -1;
   }
 

@@ -1,4 +1,4 @@
-import { type JoinGroup, SimulatedNetwork, TAME_NETWORK } from '@dmlog/cluster';
+import { type GroupHandlers, type JoinGroup, SimulatedNetwork, TAME_NETWORK } from '@dmlog/cluster';
 import type { Reply } from '@dmlog/protocol';
 import { onTestFinished } from 'vitest';
 import type { Dmsetup } from '../src/cluster/dmsetup.js';
@@ -15,6 +15,7 @@ export class ClusterNodes {
   /** By node, what it sees of the shared disks. */
   readonly #devices: Record<string, MemoryDevice>;
   #running = true;
+  readonly #hung = new Map<number, (() => void)[]>();
 
   constructor(nodes: number[], devices: Record<string, MemoryDevice> = {}) {
     let seed = 1;
@@ -36,6 +37,36 @@ export class ClusterNodes {
     });
   }
 
+  /** The node's daemon hangs: it hears nothing of its groups until {@link letGo}. Its kernel's requests it still answers. */
+  hang(nodeId: number): void {
+    this.#hung.set(nodeId, []);
+  }
+
+  letGo(nodeId: number): void {
+    const events = this.#hung.get(nodeId) ?? [];
+    this.#hung.delete(nodeId);
+    for (const event of events) event();
+  }
+
+  /** Handlers that keep what comes while the node hangs. */
+  #hanging(nodeId: number, handlers: GroupHandlers): GroupHandlers {
+    const orLater = (event: () => void) => {
+      const events = this.#hung.get(nodeId);
+      if (events === undefined) event();
+      else events.push(event);
+    };
+    return {
+      confchg: (...args) => orLater(() => handlers.confchg(...args)),
+      ring: (...args) => orLater(() => handlers.ring(...args)),
+      deliver: (sender, bytes) => {
+        const copy = bytes.slice();
+        orLater(() => handlers.deliver(sender, copy));
+      },
+      drain: () => orLater(() => handlers.drain()),
+      died: (...args) => orLater(() => handlers.died(...args)),
+    };
+  }
+
   /** Starts the daemon of a node. */
   async start(
     nodeId: number,
@@ -43,7 +74,8 @@ export class ClusterNodes {
     dmsetup?: Dmsetup,
     options: Pick<ServeParts, 'openState'> & { firstSeq?: number } = {},
   ): Promise<Kernel> {
-    const joinGroup: JoinGroup = async (name, handlers) => this.network.join(nodeId, name, handlers);
+    const joinGroup: JoinGroup = async (name, handlers) =>
+      this.network.join(nodeId, name, this.#hanging(nodeId, handlers));
     const bootId = String(nodeId).padStart(32, '0');
     const kernel = await Kernel.start(this.#devices, config, {
       ...options,

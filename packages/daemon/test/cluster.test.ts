@@ -495,6 +495,38 @@ describe('a daemon for clusters', () => {
     expect(device.isClean(3)).toBe(false);
   });
 
+  it('is not held up by a daemon that hangs', async () => {
+    const nodes = new ClusterNodes([1, 2, 3, 4]);
+    const kernels: Kernel[] = [];
+    for (const id of [1, 2, 3, 4]) {
+      const kernel = await nodes.start(id);
+      kernels.push(kernel);
+      await resume(kernel, CORE, CORE_TEXT);
+    }
+    const [hung, second, third, fourth] = kernels as [Kernel, Kernel, Kernel, Kernel];
+    await recover(second, CORE);
+    nodes.hang(1);
+    // The lowest of the others would have vouched: it is asked of all, after a while.
+    await write(second, CORE, 3);
+    await write(third, CORE, 4);
+    // A new ring begins without its hello, after a longer while.
+    nodes.network.partition([[1, 2, 3], [4]]);
+    await becomes(async () => clusterOf(second, CORE).members.some(({ nodeId }) => nodeId === 4), false);
+    await write(second, CORE, 5);
+    expect(clusterOf(third, CORE).members.find(({ nodeId }) => nodeId === 1)?.presence).toBe('absent');
+    nodes.letGo(1);
+    nodes.network.heal();
+    for (const kernel of [hung, second, third, fourth]) {
+      const live = async () =>
+        clusterOf(kernel, CORE).members.filter(({ presence }) => presence === 'live').length;
+      await becomes(live, 4);
+    }
+    await write(hung, CORE, 6);
+    const digests = () => new Set(kernels.map((kernel) => clusterOf(kernel, CORE).digest)).size;
+    await becomes(async () => digests(), 1);
+    for (const region of [3, 4, 5, 6]) expect(await isClean(fourth, CORE, region)).toBe(0);
+  }, 60_000);
+
   it('refuses a second log on one device', async () => {
     const nodes = new ClusterNodes([1], { '/dev/log': new MemoryDevice(REGIONS) });
     const kernel = await nodes.start(1);

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { bundle, hunt, PLANTED_BUGS } from '../src/index.js';
 
 /** Runs for each bug; the long hunt is `pnpm simulate --bugs --seeds 2000`. */
-const RUNS_MAX = Number(process.env['DMLOG_SIMULATOR_BUG_RUNS'] ?? 60);
+const RUNS_MAX = Number(process.env['DMLOG_SIMULATOR_BUG_RUNS'] ?? 200);
 
 let unbroken: string;
 
