@@ -32,8 +32,6 @@ export interface MemberListener {
   applied(ownNumber: number): void;
   /** What this member brings along when its history ends: the regions that its kernel may be writing, and those it may be recovering. */
   bringAlong(state: ReplicatedState): Entry[];
-  /** A node takes part in another history in the same ring, which must not be: this member has to leave the group, to come back and find out which one goes on. */
-  split(nodeId: number): void;
   /** The group does not let this member take part, or it must not: why. */
   refused(reason: string): void;
 }
@@ -67,7 +65,7 @@ export interface MemberCounters {
   otherRing: number;
   /** Messages with an entry that no log can have. */
   malformed: number;
-  /** Messages of nodes that take part in another history in the same ring. */
+  /** Messages of nodes that say they take part, and do not: repeated by a foreign program, or of another history in the same ring. */
   splits: number;
   snapshotsSent: number;
   snapshotsTaken: number;

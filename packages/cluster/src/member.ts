@@ -285,13 +285,10 @@ export class Member {
     }
     if (message.position > 0 && sender.nodeId !== this.self.nodeId) this.#othersTakePart = true;
     if (this.#phase === 'active' && message.position > 0 && sender.nodeId !== this.self.nodeId) {
-      // Who takes part has said READY before, or decided with the others: positions of another history would vouch for marks that nobody has.
+      // Who takes part has said READY before, or decided with the others: others' positions would vouch for marks that nobody has.
       const presence = this.#state?.nodes.get(sender.nodeId)?.presence ?? Presence.ABSENT;
-      if (presence === Presence.ABSENT) {
-        this.counters.splits++;
-        return this.#listener.split(sender.nodeId);
-      }
-      this.#evidence.state(sender.nodeId, message.position);
+      if (presence === Presence.ABSENT) this.counters.splits++;
+      else this.#evidence.state(sender.nodeId, message.position);
     }
     this.#dispatch(sender.nodeId, message);
   }

@@ -362,7 +362,6 @@ export class Replica {
       applied: (number) => this.#applied(number),
       bringAlong: (state) =>
         bringAlong(state, { nodeId: self.nodeId, bootId }, this.#marks.regions, this.recovery.underWay),
-      split: (nodeId) => this.#split(nodeId),
       refused: (reason) => this.#refused(reason),
     };
     this.#handoverNumber = 0;
@@ -650,15 +649,6 @@ export class Replica {
     if (!this.#adoptsMarks || here?.presence !== Presence.LIVE) return;
     this.#adoptsMarks = false;
     for (let r = here.marks.nextOne(0); r >= 0; r = here.marks.nextOne(r + 1)) this.#marks.regions.set(r);
-  }
-
-  #split(nodeId: number): void {
-    const effects = this.#effects as ClusterEffects;
-    effects.leave = true;
-    this.lostGroup(
-      effects,
-      `node ${nodeId} takes part in another history of this log: the group is joined anew`,
-    );
   }
 
   #refused(reason: string): void {

@@ -78,9 +78,6 @@ export class MemberHost {
         },
         applied: (number) => this.#applied(number),
         bringAlong: (state) => bringAlong(state, this, this.held, []),
-        split: (nodeId) => {
-          throw new Error(`node ${nodeId} takes part in another history`);
-        },
         refused: (reason) => {
           this.refusedBecause = reason;
         },

@@ -24,7 +24,6 @@ export const seen = {
   imageWrites: 0,
   commitsThatWaited: 0,
   foundAgain: 0,
-  splits: 0,
   allDaemonsDead: 0,
 };
 
@@ -88,7 +87,6 @@ class Daemon {
     for (const { seq, first, second } of cluster.pairs) this.node.lateReply(seq, { errno: 0, first, second });
     cluster.pairs.length = 0;
     if (cluster.leave) {
-      if (cluster.warning?.includes('another history') === true) seen.splits++;
       this.group?.leaveNow();
       this.group = null;
     }
