@@ -1,5 +1,4 @@
-import { writeSync } from 'node:fs';
-import { dmsetup } from '@dmlog/daemon';
+import { dmsetup, writeAll } from '@dmlog/daemon';
 import { type Command, CommanderError } from 'commander';
 import { deviceBytes, type Environment } from './environment.js';
 import { ExitCode, exitCodeFor } from './exit-codes.js';
@@ -32,7 +31,6 @@ function quietly(command: Command, environment: Environment): void {
 /** This machine. */
 export function systemEnvironment(signal: AbortSignal): Environment {
   return {
-    // Synchronous: a reader that is slow slows this down instead of filling memory, and nothing is lost at the end.
     out: (text) => writeAll(1, text),
     error: (text) => writeAll(2, text),
     dmsetup,
@@ -42,20 +40,4 @@ export function systemEnvironment(signal: AbortSignal): Environment {
     signal,
     terminal: processTerminal(),
   };
-}
-
-function writeAll(fd: number, text: string | Uint8Array): void {
-  const bytes = typeof text === 'string' ? Buffer.from(text) : text;
-  for (let at = 0; at < bytes.byteLength; ) {
-    try {
-      at += writeSync(fd, bytes, at);
-    } catch (error) {
-      const { code } = error as { code?: string };
-      // The other end of a pipe that does not block us: it reads when it can.
-      if (code === 'EAGAIN') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
-      // It has gone: as for any filter, that ends us without a word.
-      else if (code === 'EPIPE') process.exit(141);
-      else throw error;
-    }
-  }
 }

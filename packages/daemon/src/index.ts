@@ -26,6 +26,7 @@ export {
 } from './command/format.js';
 export { type Program, runProgram } from './command/program.js';
 export { sizeThreadPool, THREAD_POOL_THREADS } from './command/thread-pool.js';
+export { writeAll } from './command/write-all.js';
 export { ConfigError } from './config/errors.js';
 export { type ConfigSources, flagName, loadConfig, parseConfig } from './config/load.js';
 export {

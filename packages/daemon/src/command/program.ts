@@ -3,6 +3,7 @@ import { becomeIoFlusher } from '../lifecycle/io-path.js';
 import type { Serve } from '../serve-types.js';
 import { runCommand } from './command.js';
 import { sizeThreadPool } from './thread-pool.js';
+import { writeAll } from './write-all.js';
 
 /** What tells one daemon's program from the other's. */
 export interface Program {
@@ -19,12 +20,11 @@ export function runProgram(program: Program): void {
   sizeThreadPool();
   runCommand(process.argv.slice(2), {
     ...program,
-    out: (text) => process.stdout.write(text),
-    error: (text) => process.stderr.write(text),
+    out: (text) => writeAll(1, text),
+    error: (text) => writeAll(2, text),
     prepare: becomeIoFlusher,
   }).then((exitCode) => {
     process.exitCode = exitCode;
-    // Standard output may be a pipe, which is written asynchronously: let it drain before the process ends.
-    process.stdout.write('', () => endProcess(exitCode));
+    endProcess(exitCode);
   });
 }
