@@ -3,7 +3,7 @@ import { ExitCode as DaemonExitCode, exitCodeOf } from '@dmlog/daemon';
 /** Exit codes, after sysexits.h where it has one. Stable. */
 export const ExitCode = {
   OK: 0,
-  /** What was looked at is not as it should be: `verify`, `inspect --difference`, `doctor`, `replay`. */
+  /** What was looked at is not as it should be: `verify`, `repair` without `--write`, `inspect --difference`, `doctor`, `replay`. */
   FOUND: 1,
   USAGE: 64,
   /** The file or device is no log image, no trace. EX_DATAERR. */
@@ -24,7 +24,10 @@ export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 /** One line per exit code, for help and manual. */
 export const EXIT_CODE_TEXTS: readonly (readonly [code: number, text: string])[] = [
   [0, 'done; nothing is wrong'],
-  [1, 'what was looked at is not as it should be (verify, inspect --difference, doctor, replay)'],
+  [
+    1,
+    'what was looked at is not as it should be (verify, repair without --write, inspect --difference, doctor, replay)',
+  ],
   [64, 'wrong command line'],
   [65, 'the file or device holds no log image, or no trace'],
   [66, 'there is no such file, device, log or mirror'],

@@ -15,6 +15,7 @@ import {
   removeMirror,
 } from './commands/mirror.js';
 import { recover, refresh } from './commands/refresh.js';
+import { repair } from './commands/repair.js';
 import { replay } from './commands/replay.js';
 import { status } from './commands/status.js';
 import { top } from './commands/top.js';
@@ -85,7 +86,7 @@ export function commandLine(environment: Environment, done: (exitCode: number) =
         .argParser(upperCase),
     )
     .option('--write <file>', 'write them to a file in the trace format instead')
-    .option('--count <n>', 'end after so many requests', number);
+    .option('--count <n>', 'end after so many requests', wholeNumber);
   add(
     program,
     'inspect <image>',
@@ -102,9 +103,29 @@ export function commandLine(environment: Environment, done: (exitCode: number) =
     'check the on-disk image of a log; exit code 1 where something is wrong',
     ([image], flags) => verify(image, flags, environment),
   )
-    .option('--regions <n>', 'it must have so many regions', number)
+    .option('--regions <n>', 'it must have so many regions', wholeNumber)
     .option('--clean', 'all regions must be clean')
     .option('--json', 'print JSON');
+  add(
+    program,
+    'repair <image>',
+    'show what would make a damaged image one that is accepted, or do it; never makes a region clean',
+    ([image], flags) => repair(image, flags, environment),
+  )
+    .option('--tentative', 'show it and write nothing: so it is without --write, too')
+    .addOption(new Option('--write', 'do it, after it was shown').conflicts('tentative'))
+    .option(
+      '--regions <n>',
+      'the mirror has so many regions; needed where the header is damaged',
+      wholeNumber,
+    )
+    .option('--dirty <region...>', 'make these dirty, too: 7 or 3-9')
+    .option('--all-dirty', 'make all dirty: everything is copied')
+    .option(
+      '--backup <file>',
+      'keep the bytes as they were there (default: <image>.<time>.before-repair, in this folder)',
+    )
+    .addOption(new Option('--json', 'print JSON').conflicts('write'));
   add(
     program,
     'flush [log]',
@@ -132,8 +153,8 @@ export function commandLine(environment: Environment, done: (exitCode: number) =
   add(program, 'settings', 'show settings of the daemon, or change them until its end', (_args, flags, to) =>
     settings(to(), flags, environment),
   )
-    .option('--lazy-clear-ms <n>', 'keep cleared regions dirty so long; 0 is off', number)
-    .option('--lazy-clear-regions-max <n>', 'regions of a log that may wait so', number)
+    .option('--lazy-clear-ms <n>', 'keep cleared regions dirty so long; 0 is off', wholeNumber)
+    .option('--lazy-clear-regions-max <n>', 'regions of a log that may wait so', wholeNumber)
     .addOption(new Option('--log-level <level>', 'lines that the daemon writes').choices([...LOG_LEVELS]))
     .option('--json', 'print JSON');
   addMirrorCommands(program, add);
@@ -212,6 +233,11 @@ function addMirrorCommands(
 function number(text: string): number {
   if (/^[0-9]{1,12}(\.[0-9]+)?$/.test(text)) return Number(text);
   throw new InvalidArgumentError('It must be a number.');
+}
+
+function wholeNumber(text: string): number {
+  if (/^[0-9]{1,12}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('It must be a whole number.');
 }
 
 function upperCase(text: string, before: string[] | undefined): string[] {

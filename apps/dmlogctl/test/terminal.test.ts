@@ -141,7 +141,7 @@ describe('completion and manual', () => {
       )
         .split('\n')
         .filter((word) => word !== '');
-    expect(complete('dmlogctl', 're')).toEqual(['refresh', 'recover', 'replay']);
+    expect(complete('dmlogctl', 're')).toEqual(['repair', 'refresh', 'recover', 'replay']);
     expect(complete('dmlogctl', 'mirror', 'a')).toEqual(['attach']);
     expect(complete('dmlogctl', 'mirror', 'create', '--dry')).toEqual(['--dry-run']);
     expect(complete('dmlogctl', '--runtime-dir', '/x', 'settings', '--lazy-clear-m')).toEqual([

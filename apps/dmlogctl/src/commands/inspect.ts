@@ -6,6 +6,7 @@ import type { Environment } from '../environment.js';
 import { ExitCode } from '../exit-codes.js';
 import { type Image, readImage } from '../image-file.js';
 import { type PictureCell, pngPicture, textPicture } from '../region-picture.js';
+import { RUNS_SHOWN, runsOf, runsText } from '../runs.js';
 
 /** Cells of a picture in text: 16 lines. */
 const TEXT_COLUMNS = 64;
@@ -15,8 +16,6 @@ const PNG_COLUMNS = 256;
 const PNG_CELLS = PNG_COLUMNS * 256;
 /** Small pictures are enlarged to about this width. */
 const PNG_WIDTH = 512;
-/** Runs of regions that are printed one by one. */
-const RUNS_SHOWN = 20;
 
 export interface InspectFlags {
   readonly map?: boolean;
@@ -170,29 +169,6 @@ function onlyIn(a: RegionBitmap, b: RegionBitmap): number {
   only.copyFrom(a);
   only.andNot(b);
   return only.count;
-}
-
-/** `: 0-3, 7, …` of the regions whose bit is `wanted`. */
-function runsText(bits: RegionBitmap, wanted: boolean): string {
-  const runs = runsOf(bits, wanted, RUNS_SHOWN + 1);
-  if (runs.length === 0) return '';
-  const shown = runs.slice(0, RUNS_SHOWN).map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`));
-  return `: ${shown.join(', ')}${runs.length > RUNS_SHOWN ? ', …' : ''}`;
-}
-
-/** The first `runsMax` runs of regions whose bit is `wanted`, first and last region of each. */
-function runsOf(bits: RegionBitmap, wanted: boolean, runsMax: number): [from: number, to: number][] {
-  const next = (from: number, value: boolean): number => {
-    if (from >= bits.regionCount) return -1;
-    return value ? bits.nextOne(from) : bits.nextZero(from);
-  };
-  const runs: [number, number][] = [];
-  for (let from = next(0, wanted); from >= 0 && runs.length < runsMax; ) {
-    const after = next(from, !wanted);
-    runs.push([from, (after < 0 ? bits.regionCount : after) - 1]);
-    from = after < 0 ? -1 : next(after, wanted);
-  }
-  return runs;
 }
 
 function asJson(image: Image, other: Image | null, differing: RegionBitmap | null): object {
