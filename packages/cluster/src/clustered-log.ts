@@ -17,6 +17,9 @@ import { Errno, type FrameView, RequestType } from '@dmlog/protocol';
 import type { ClusterEffects } from './cluster-effects.js';
 import type { Replica } from './replica.js';
 
+/** What is kept of a table besides its state. */
+const Flag = { RECONNECTED: 1, WAS_LIVE: 2 } as const;
+
 /**
  * A clustered log as one table of one node sees it: the requests of its kernel, answered from this node's {@link Replica}. The logs of two tables of one uuid share the
  * replica and take turns: one of them at most is live.
@@ -28,6 +31,8 @@ export class ClusteredLog implements DirtyLog {
   readonly replica: Replica;
   #state: LogState = 'constructed';
   #reconnected: boolean;
+  /** The table was live and suspended before. */
+  #wasLive = false;
   #kept: KeptState | null = null;
 
   /** @param memory outlives the process; the table's state is kept there. Null: nowhere. */
@@ -95,7 +100,8 @@ export class ClusteredLog implements DirtyLog {
     // Live, and the replica is not: the table was being resumed, and its kernel says so again. Suspended, and the replica is live: so it does.
     const goesOn = this.replica.goOnFor(this, found.state);
     if (found.state === 'suspended' || goesOn) this.#state = found.state;
-    if (goesOn) this.#reconnected = found.flags === 1;
+    if (goesOn) this.#reconnected = (found.flags & Flag.RECONNECTED) !== 0;
+    this.#wasLive = (found.flags & Flag.WAS_LIVE) !== 0;
     return null;
   }
 
@@ -223,6 +229,7 @@ export class ClusteredLog implements DirtyLog {
       case RequestType.POSTSUSPEND:
         if (this.#state !== 'live' && this.#state !== 'suspended') return effects.ack();
         this.#reconnected = false;
+        this.#wasLive = true;
         this.#become('suspended');
         if (this.#owns) this.replica.suspend(view.seq, port, effects);
         else effects.ack();
@@ -247,14 +254,16 @@ export class ClusteredLog implements DirtyLog {
   #become(state: LogState): void {
     this.#state = state;
     if (this.#kept === null) return;
-    keepValues(this.#kept.values, state, Number(this.#reconnected), -1, 0);
+    const flags = (this.#reconnected ? Flag.RECONNECTED : 0) | (this.#wasLive ? Flag.WAS_LIVE : 0);
+    keepValues(this.#kept.values, state, flags, -1, 0);
     this.#kept.commit();
   }
 
   #resume(view: FrameView, port: number, effects: ClusterEffects): void {
     if (this.#state === 'live' && this.#owns && this.replica.mirror === 'live') return effects.ack();
     this.#become('live');
-    this.replica.resume(this, view.seq, port, this.#reconnected, effects);
+    const how = { reconnected: this.#reconnected, wasLive: this.#wasLive };
+    this.replica.resume(this, view.seq, port, how, effects);
   }
 
   #statusText(): string {

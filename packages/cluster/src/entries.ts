@@ -20,11 +20,11 @@ export const EntryType = {
   RELEASE: 6,
   /** The sender has the state: 16 bytes of boot id. Its mirror counts as suspended until RESUMED or RECONNECTED. */
   READY: 7,
-  /** The sender's mirror is live, its kernel asks about every region anew. */
+  /** The sender's mirror is live with a table that was never live before: its kernel asks about every region anew. */
   RESUMED: 8,
   /** The sender's mirror is suspended. */
   SUSPENDED: 9,
-  /** The sender's mirror was live all the time; (0), or (1) if its marks are not known. */
+  /** The sender's mirror was live all the time, or is so again with the same table; (0), or (1) if its marks are not known. */
   RECONNECTED: 10,
   /** Boot id, then runs: regions that a member brings along from a history of its own as marked by its kernel. */
   BROUGHT_MARKS: 11,

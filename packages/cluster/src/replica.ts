@@ -70,6 +70,8 @@ export class Replica {
   #mirror: MirrorState = 'suspended';
   /** The kernel went on with this log while nobody served it. */
   #reconnected = false;
+  /** The table that is being resumed was live before: its kernel still believes what it did then. */
+  #isSameTable = false;
   /** Effects of the event that is being handled: the member's calls come while it is. */
   #effects: ClusterEffects | null = null;
   #owner: object | null = null;
@@ -298,8 +300,17 @@ export class Replica {
     this.#submit([entry(EntryType.RELEASE)]);
   }
 
-  /** RESUME of one table's log, `owner`: the mirror is its from now on. `reconnected`: the kernel was using the log before this daemon knew it. */
-  resume(owner: object, seq: number, port: number, reconnected: boolean, effects: ClusterEffects): void {
+  /**
+   * RESUME of one table's log, `owner`: the mirror is its from now on. `reconnected`: the kernel was using the log before this daemon knew it; `wasLive`: this very table was
+   * live before, and its kernel's region hash may still say of a region that it is written on one leg.
+   */
+  resume(
+    owner: object,
+    seq: number,
+    port: number,
+    { reconnected, wasLive }: { reconnected: boolean; wasLive: boolean },
+    effects: ClusterEffects,
+  ): void {
     // Refused before: whatever was wrong may be right by now.
     this.#refusal = null;
     this.#resumed.push({ seq, port });
@@ -311,6 +322,7 @@ export class Replica {
     this.#mirror = 'resuming';
     this.#patience.resumes();
     this.#reconnected = reconnected;
+    this.#isSameTable = wasLive;
     if (this.#member === null) {
       if (!this.#joining) effects.join = true;
       this.#joining = true;
@@ -584,8 +596,9 @@ export class Replica {
 
   #presenceEntries(): Entry[] {
     this.#announced = true;
-    if (this.#mirror === 'resuming' && !this.#reconnected) return [entry(EntryType.RESUMED)];
-    const marksUnknown = this.#mirror === 'resuming';
+    if (this.#mirror === 'resuming' && !this.#reconnected && !this.#isSameTable)
+      return [entry(EntryType.RESUMED)];
+    const marksUnknown = this.#mirror === 'resuming' && this.#reconnected;
     this.#adoptsMarks = marksUnknown;
     return [entry(EntryType.RECONNECTED, [marksUnknown ? 1 : 0])];
   }

@@ -262,22 +262,24 @@ export class ReplicatedState {
     if (this.writer === 0) this.#electWriter();
   }
 
-  /** The node's mirror is live with a table loaded since: its kernel believes nothing that it did not ask for. */
+  /** The node's mirror is live with a table that was never live before: its kernel believes nothing that it did not ask for. */
   resumed(node: NodeState): void {
     node.presence = Presence.LIVE;
     node.stranger = false;
     this.#reloaded(node.nodeId);
   }
 
-  /** The node's mirror is suspended; what its daemon could not clear stays in doubt. */
+  /**
+   * The node's mirror is suspended; what its daemon could not clear stays in doubt. That is no reload: where its kernel writes one leg only, it does so again when the
+   * same table is resumed (facts: such an entry of the region hash stays until the table is reloaded).
+   */
   suspended(node: NodeState): void {
     this.release(node);
     node.presence = Presence.SUSPENDED;
     this.#orphan(node);
-    this.#reloaded(node.nodeId);
   }
 
-  /** The node's daemon is back, or has lost its log: its kernel goes on with what it believed before. */
+  /** The node's daemon is back, or has lost its log, or a table that was live before is resumed: its kernel goes on with what it believed before. */
   reconnected(node: NodeState): void {
     node.presence = Presence.LIVE;
     if (node.stranger) this.distrustAll();
@@ -369,11 +371,11 @@ export class ReplicatedState {
     return node;
   }
 
-  /** The node's daemon is gone; its kernel may be writing and recovering: marks and leases stay. A suspended kernel does neither. */
+  /** The node's daemon is gone; its kernel may be writing and recovering: marks and leases stay. A suspended kernel does neither, but may be resumed with what it believes. */
   daemonDown(nodeId: number): void {
     const node = this.nodes.get(nodeId);
     if (node === undefined) return;
-    if (node.presence === Presence.SUSPENDED) return this.nodeLeft(nodeId);
+    if (node.presence === Presence.SUSPENDED && !this.needReload.has(nodeId)) return this.nodeLeft(nodeId);
     node.presence = Presence.ABSENT;
     if (this.writer === nodeId) this.#electWriter();
   }

@@ -75,3 +75,36 @@ it('nothing is read from another leg, or recovered, while a kernel takes part of
   }
   expect(state.work.count).toBe(REGIONS);
 });
+
+it('a kernel that resumes the table it had writes on one leg what it wrote on one leg before: that is no reload', () => {
+  const { state, nodes } = stateOfTwo();
+  const [one, two] = nodes as [(typeof nodes)[0], (typeof nodes)[0]];
+  state.nodeDown(3);
+  state.bringGivenUp(5);
+  state.broughtAll();
+  state.suspended(one);
+  state.resumed(one);
+  state.suspended(two);
+  expect([state.work.get(5), [...state.needReload]]).toEqual([false, [2]]);
+  state.reconnected(two);
+  expect([state.work.get(5), [...state.needReload]]).toEqual([false, [2]]);
+  state.suspended(two);
+  state.resumed(two);
+  expect([state.work.get(5), [...state.needReload]]).toEqual([true, []]);
+  state.checkInvariants();
+});
+
+it("a suspended kernel that has to be reloaded is waited for after its daemon's death, until its machine dies", () => {
+  const { state, nodes } = stateOfTwo();
+  const [one, two] = nodes as [(typeof nodes)[0], (typeof nodes)[0]];
+  state.nodeDown(3);
+  state.bringGivenUp(5);
+  state.broughtAll();
+  state.suspended(one);
+  state.resumed(one);
+  state.suspended(two);
+  state.daemonDown(2);
+  expect([state.work.get(5), two.presence]).toEqual([false, Presence.ABSENT]);
+  state.nodeDown(2);
+  expect(state.work.get(5)).toBe(true);
+});
