@@ -80,7 +80,7 @@ function applyOfMember(state: ReplicatedState, node: NodeState, type: EntryType,
     case EntryType.RESUMED:
       return state.resumed(node);
     case EntryType.SUSPENDED:
-      return state.suspended(node);
+      return state.suspended(node, words[0] === 1);
     case EntryType.HANDOVER:
       return state.handOver(node);
     case EntryType.RECONNECTED:

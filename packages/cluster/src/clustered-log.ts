@@ -18,7 +18,7 @@ import type { ClusterEffects } from './cluster-effects.js';
 import type { Replica } from './replica.js';
 
 /** What is kept of a table besides its state. */
-const Flag = { RECONNECTED: 1, WAS_LIVE: 2 } as const;
+const Flag = { RECONNECTED: 1, WRITES_ONE_LEG: 2 } as const;
 
 /**
  * A clustered log as one table of one node sees it: the requests of its kernel, answered from this node's {@link Replica}. The logs of two tables of one uuid share the
@@ -31,8 +31,8 @@ export class ClusteredLog implements DirtyLog {
   readonly replica: Replica;
   #state: LogState = 'constructed';
   #reconnected: boolean;
-  /** The table was live and suspended before. */
-  #wasLive = false;
+  /** The kernel may write one leg only of some region, for as long as this table lives: a suspend changes nothing about that (facts: region hash). */
+  #writesOneLeg: boolean;
   #kept: KeptState | null = null;
 
   /** @param memory outlives the process; the table's state is kept there. Null: nowhere. */
@@ -40,6 +40,7 @@ export class ClusteredLog implements DirtyLog {
     this.parameters = replica.parameters;
     this.replica = replica;
     this.#reconnected = reconnected;
+    this.#writesOneLeg = reconnected;
     if (memory !== null) this.#kept = new KeptState(memory, []);
   }
 
@@ -101,7 +102,7 @@ export class ClusteredLog implements DirtyLog {
     const goesOn = this.replica.goOnFor(this, found.state);
     if (found.state === 'suspended' || goesOn) this.#state = found.state;
     if (goesOn) this.#reconnected = (found.flags & Flag.RECONNECTED) !== 0;
-    this.#wasLive = (found.flags & Flag.WAS_LIVE) !== 0;
+    this.#writesOneLeg = (found.flags & Flag.WRITES_ONE_LEG) !== 0;
     return null;
   }
 
@@ -180,7 +181,15 @@ export class ClusteredLog implements DirtyLog {
     const region = view.region(0);
     // Out of range, or no state at the moment: silence (design rule 9).
     if (this.replica.state === null || !(region < this.parameters.regionCount)) return;
-    effects.value(this.replica.isInSync(region) ? 1 : 0);
+    const isInSync = this.replica.isInSync(region);
+    if (!isInSync && this.replica.state.givenUp.get(region)) this.#noteOneLeg();
+    effects.value(isInSync ? 1 : 0);
+  }
+
+  #noteOneLeg(): void {
+    if (this.#writesOneLeg) return;
+    this.#writesOneLeg = true;
+    this.#become(this.#state);
   }
 
   #isClean(view: FrameView, effects: Effects): void {
@@ -214,6 +223,7 @@ export class ClusteredLog implements DirtyLog {
   #setRegionSync(view: FrameView, effects: ClusterEffects): void {
     const region = view.region(0);
     if (!(region < this.parameters.regionCount)) return effects.fail(Errno.EINVAL);
+    if (!view.inSync()) this.#noteOneLeg();
     this.replica.setRegionSync(region, view.inSync(), effects);
   }
 
@@ -229,9 +239,8 @@ export class ClusteredLog implements DirtyLog {
       case RequestType.POSTSUSPEND:
         if (this.#state !== 'live' && this.#state !== 'suspended') return effects.ack();
         this.#reconnected = false;
-        this.#wasLive = true;
         this.#become('suspended');
-        if (this.#owns) this.replica.suspend(view.seq, port, effects);
+        if (this.#owns) this.replica.suspend(view.seq, port, this.#writesOneLeg, effects);
         else effects.ack();
         return;
       case RequestType.DTR:
@@ -254,7 +263,7 @@ export class ClusteredLog implements DirtyLog {
   #become(state: LogState): void {
     this.#state = state;
     if (this.#kept === null) return;
-    const flags = (this.#reconnected ? Flag.RECONNECTED : 0) | (this.#wasLive ? Flag.WAS_LIVE : 0);
+    const flags = (this.#reconnected ? Flag.RECONNECTED : 0) | (this.#writesOneLeg ? Flag.WRITES_ONE_LEG : 0);
     keepValues(this.#kept.values, state, flags, -1, 0);
     this.#kept.commit();
   }
@@ -262,7 +271,7 @@ export class ClusteredLog implements DirtyLog {
   #resume(view: FrameView, port: number, effects: ClusterEffects): void {
     if (this.#state === 'live' && this.#owns && this.replica.mirror === 'live') return effects.ack();
     this.#become('live');
-    const how = { reconnected: this.#reconnected, wasLive: this.#wasLive };
+    const how = { reconnected: this.#reconnected, writesOneLeg: this.#writesOneLeg };
     this.replica.resume(this, view.seq, port, how, effects);
   }
 

@@ -20,11 +20,11 @@ export const EntryType = {
   RELEASE: 6,
   /** The sender has the state: 16 bytes of boot id. Its mirror counts as suspended until RESUMED or RECONNECTED. */
   READY: 7,
-  /** The sender's mirror is live with a table that was never live before: its kernel asks about every region anew. */
+  /** The sender's mirror is live, its kernel asks about every region anew. */
   RESUMED: 8,
-  /** The sender's mirror is suspended. */
+  /** The sender's mirror is suspended; (0), or (1) if its kernel may write regions on one leg again when the same table is resumed. */
   SUSPENDED: 9,
-  /** The sender's mirror was live all the time, or is so again with the same table; (0), or (1) if its marks are not known. */
+  /** The sender's mirror was live all the time, or is so again with a table that writes regions on one leg; (0), or (1) if its marks are not known. */
   RECONNECTED: 10,
   /** Boot id, then runs: regions that a member brings along from a history of its own as marked by its kernel. */
   BROUGHT_MARKS: 11,
@@ -123,10 +123,10 @@ function isValid(type: number, words: Uint32Array, regionCount: number): boolean
     case EntryType.HANDOVER:
     case EntryType.VOUCH:
     case EntryType.RESUMED:
-    case EntryType.SUSPENDED:
       return words.length === 0;
     case EntryType.READY:
       return words.length === BOOT_ID_WORDS;
+    case EntryType.SUSPENDED:
     case EntryType.RECONNECTED:
       return words.length === 1;
     case EntryType.BROUGHT_MARKS:

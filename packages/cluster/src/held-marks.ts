@@ -51,9 +51,14 @@ export class HeldMarks {
     return this.#lazy.count;
   }
 
+  /** Marks that needed no message because the node still had them. */
+  get lazyHits(): number {
+    return this.#lazy.hits;
+  }
+
   /** The kernel is going to write the region. False if that is known. */
   add(region: number): boolean {
-    this.#lazy.remove(region);
+    this.#lazy.takeBack(region);
     return this.regions.set(region);
   }
 

@@ -70,8 +70,8 @@ export class Replica {
   #mirror: MirrorState = 'suspended';
   /** The kernel went on with this log while nobody served it. */
   #reconnected = false;
-  /** The table that is being resumed was live before: its kernel still believes what it did then. */
-  #isSameTable = false;
+  /** The table that is being suspended or resumed was live, and its kernel may write one leg only of some region. */
+  #writesOneLeg = false;
   /** Effects of the event that is being handled: the member's calls come while it is. */
   #effects: ClusterEffects | null = null;
   #owner: object | null = null;
@@ -171,6 +171,11 @@ export class Replica {
 
   get lazyCount(): number {
     return this.#marks.lazyCount;
+  }
+
+  /** Marks that needed no message because lazy clear had kept them. */
+  get lazyHits(): number {
+    return this.#marks.lazyHits;
   }
 
   /** Changes lazy clear from now on. */
@@ -301,14 +306,14 @@ export class Replica {
   }
 
   /**
-   * RESUME of one table's log, `owner`: the mirror is its from now on. `reconnected`: the kernel was using the log before this daemon knew it; `wasLive`: this very table was
-   * live before, and its kernel's region hash may still say of a region that it is written on one leg.
+   * RESUME of one table's log, `owner`: the mirror is its from now on. `reconnected`: the kernel was using the log before this daemon knew it; `writesOneLeg`: its
+   * kernel has had this very table live before, and its region hash may still say of a region that it is written on one leg.
    */
   resume(
     owner: object,
     seq: number,
     port: number,
-    { reconnected, wasLive }: { reconnected: boolean; wasLive: boolean },
+    { reconnected, writesOneLeg }: { reconnected: boolean; writesOneLeg: boolean },
     effects: ClusterEffects,
   ): void {
     // Refused before: whatever was wrong may be right by now.
@@ -322,7 +327,7 @@ export class Replica {
     this.#mirror = 'resuming';
     this.#patience.resumes();
     this.#reconnected = reconnected;
-    this.#isSameTable = wasLive;
+    this.#writesOneLeg = writesOneLeg;
     if (this.#member === null) {
       if (!this.#joining) effects.join = true;
       this.#joining = true;
@@ -336,13 +341,14 @@ export class Replica {
     return this.#owner === owner;
   }
 
-  /** POSTSUSPEND: what was marked is cleared and everybody told, then it is answered. */
-  suspend(seq: number, port: number, effects: ClusterEffects): void {
+  /** POSTSUSPEND: what was marked is cleared and everybody told, then it is answered. `writesOneLeg`: the table's kernel may do so again when it is resumed. */
+  suspend(seq: number, port: number, writesOneLeg: boolean, effects: ClusterEffects): void {
     if (this.#mirror === 'suspended' || this.#mirror === 'resuming') return effects.ack();
     this.#suspended.push({ seq, port });
     effects.later();
     if (this.#mirror === 'suspending') return;
     this.#mirror = 'suspending';
+    this.#writesOneLeg = writesOneLeg;
     this.#suspendUntilMs = -1;
     this.#suspendNumber = 0;
     if (this.#marks.regions.count === 0) this.#sayGoodbye(true);
@@ -596,7 +602,7 @@ export class Replica {
 
   #presenceEntries(): Entry[] {
     this.#announced = true;
-    if (this.#mirror === 'resuming' && !this.#reconnected && !this.#isSameTable)
+    if (this.#mirror === 'resuming' && !this.#reconnected && !this.#writesOneLeg)
       return [entry(EntryType.RESUMED)];
     const marksUnknown = this.#mirror === 'resuming' && this.#reconnected;
     this.#adoptsMarks = marksUnknown;
@@ -689,7 +695,8 @@ export class Replica {
   #sayGoodbye(flushed: boolean): void {
     const regions = this.#marks.takeAll();
     const unmarks = flushed ? regionEntries(EntryType.UNMARK, regions) : [];
-    this.#suspendNumber = this.#submit([...unmarks, entry(EntryType.SUSPENDED)]);
+    const suspended = entry(EntryType.SUSPENDED, [this.#writesOneLeg ? 1 : 0]);
+    this.#suspendNumber = this.#submit([...unmarks, suspended]);
     if (this.#member === null) this.#suspendNumber = -1;
   }
 

@@ -262,7 +262,7 @@ export class ReplicatedState {
     if (this.writer === 0) this.#electWriter();
   }
 
-  /** The node's mirror is live with a table that was never live before: its kernel believes nothing that it did not ask for. */
+  /** The node's mirror is live with a table loaded since, or one that wrote nothing on one leg: its kernel believes nothing that it did not ask for. */
   resumed(node: NodeState): void {
     node.presence = Presence.LIVE;
     node.stranger = false;
@@ -270,16 +270,17 @@ export class ReplicatedState {
   }
 
   /**
-   * The node's mirror is suspended; what its daemon could not clear stays in doubt. That is no reload: where its kernel writes one leg only, it does so again when the
-   * same table is resumed (facts: such an entry of the region hash stays until the table is reloaded).
+   * The node's mirror is suspended; what its daemon could not clear stays in doubt. That is no reload where its kernel writes one leg only of some region: it does so again
+   * when the same table is resumed (facts: such an entry of the region hash stays until the table is reloaded).
    */
-  suspended(node: NodeState): void {
+  suspended(node: NodeState, writesOneLeg: boolean): void {
     this.release(node);
     node.presence = Presence.SUSPENDED;
     this.#orphan(node);
+    if (!writesOneLeg) this.#reloaded(node.nodeId);
   }
 
-  /** The node's daemon is back, or has lost its log, or a table that was live before is resumed: its kernel goes on with what it believed before. */
+  /** The node's daemon is back, or has lost its log, or a table that writes one leg is resumed: its kernel goes on with what it believed before. */
   reconnected(node: NodeState): void {
     node.presence = Presence.LIVE;
     if (node.stranger) this.distrustAll();

@@ -155,7 +155,7 @@ export class MemberHost {
     this.writing.clear();
     this.member.submit([
       ...regionEntries(EntryType.UNMARK, done),
-      entry(EntryType.SUSPENDED),
+      entry(EntryType.SUSPENDED, [0]),
       entry(EntryType.RESUMED),
     ]);
     this.flush();

@@ -111,7 +111,7 @@ describe('entries', () => {
 
   it('are packed into messages below 64 KiB, in order', () => {
     const regions = Array.from({ length: 50_000 }, (_, i) => i);
-    const packs = packEntries([...regionEntries(EntryType.UNMARK, regions), entry(EntryType.SUSPENDED)]);
+    const packs = packEntries([...regionEntries(EntryType.UNMARK, regions), entry(EntryType.SUSPENDED, [0])]);
     const all = packs.flatMap((pack) => {
       expect(encodeEntries(pack).byteLength + HEADER_BYTES).toBeLessThan(65_536);
       return pack;

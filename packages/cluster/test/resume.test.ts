@@ -115,3 +115,11 @@ it('… and is with another one', () => {
   daemon.ask(table, 'DTR');
   expect([daemon.replica.state?.work.get(5), daemon.needReload]).toEqual([true, []]);
 });
+
+it('… and is with the same one, if nothing was written on one leg', () => {
+  const daemon = new Daemon();
+  const table = new ClusteredLog(daemon.replica, false, memory());
+  for (const type of ['RESUME', 'PRESUSPEND', 'POSTSUSPEND', 'RESUME'] as const)
+    expect(daemon.ask(table, type)).toBe(0);
+  expect([daemon.needReload, daemon.replica.state?.nodes.get(1)?.presence]).toEqual([[], Presence.LIVE]);
+});

@@ -75,7 +75,7 @@ function play(state: ReplicatedState, { nodeId, what, regions: list }: Step): vo
     case 'failed':
       return apply(state, nodeId, regionEntries(EntryType.FAILED, list));
     case 'suspended':
-      return apply(state, nodeId, [entry(EntryType.SUSPENDED)]);
+      return apply(state, nodeId, [entry(EntryType.SUSPENDED, [0])]);
     case 'resumed':
       return apply(state, nodeId, [entry(EntryType.RESUMED)]);
     case 'doubt':

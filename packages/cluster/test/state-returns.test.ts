@@ -38,7 +38,7 @@ it('a region that the kernel of a returning node writes on one leg is read from 
   expect(third.presence).toBe(Presence.LIVE);
   for (const node of [...nodes, third]) {
     expect(state.work.get(5)).toBe(false);
-    state.suspended(node);
+    state.suspended(node, false);
     state.resumed(node);
     state.checkInvariants();
   }
@@ -51,7 +51,7 @@ it('a region that such a kernel may be recovering is neither work nor leased any
   state.bringDoubt(4);
   state.broughtAll();
   for (const node of [...nodes, third]) {
-    state.suspended(node);
+    state.suspended(node, false);
     state.resumed(node);
   }
   state.lease(one, 1, 4);
@@ -70,7 +70,7 @@ it('nothing is read from another leg, or recovered, while a kernel takes part of
   expect([state.inSync.count, state.stale.count, state.givenUp.count]).toEqual([0, 0, REGIONS]);
   for (const node of [...nodes, stranger]) {
     expect(state.work.count).toBe(0);
-    state.suspended(node);
+    state.suspended(node, false);
     state.resumed(node);
   }
   expect(state.work.count).toBe(REGIONS);
@@ -82,13 +82,13 @@ it('a kernel that resumes the table it had writes on one leg what it wrote on on
   state.nodeDown(3);
   state.bringGivenUp(5);
   state.broughtAll();
-  state.suspended(one);
+  state.suspended(one, false);
   state.resumed(one);
-  state.suspended(two);
+  state.suspended(two, true);
   expect([state.work.get(5), [...state.needReload]]).toEqual([false, [2]]);
   state.reconnected(two);
   expect([state.work.get(5), [...state.needReload]]).toEqual([false, [2]]);
-  state.suspended(two);
+  state.suspended(two, true);
   state.resumed(two);
   expect([state.work.get(5), [...state.needReload]]).toEqual([true, []]);
   state.checkInvariants();
@@ -100,9 +100,9 @@ it("a suspended kernel that has to be reloaded is waited for after its daemon's 
   state.nodeDown(3);
   state.bringGivenUp(5);
   state.broughtAll();
-  state.suspended(one);
+  state.suspended(one, false);
   state.resumed(one);
-  state.suspended(two);
+  state.suspended(two, true);
   state.daemonDown(2);
   expect([state.work.get(5), two.presence]).toEqual([false, Presence.ABSENT]);
   state.nodeDown(2);
