@@ -244,6 +244,11 @@ function requestMetrics(metrics: Metrics, operable: Operable): void {
     () => counters.unknownLogs,
   );
   metrics.counter(
+    'dmlog_repeated_requests_total',
+    'Requests that the kernel repeated because they were not answered within its 15 s.',
+    () => operable.observer.repeated,
+  );
+  metrics.counter(
     'dmlog_silent_total',
     'Requests left unanswered because no answer would be true: the kernel repeats them after 15 s.',
     () => counters.silent,
@@ -369,6 +374,11 @@ const CLUSTER_GAUGES: readonly ClusterMetric[] = [
     (cluster) => cluster.needReload.length,
   ],
   [
+    'dmlog_cluster_join_seconds',
+    'From asking to be let into the group to taking part, the state brought by a checkpoint; of the last time.',
+    (cluster) => cluster.joinSeconds ?? 0,
+  ],
+  [
     'dmlog_cluster_waiting_messages',
     'Messages that the group has not taken yet: a slow member.',
     (cluster) => cluster.waitingMessages,
@@ -379,6 +389,11 @@ const LOG_TOTALS: readonly LogMetric[] = [
   ['dmlog_log_requests_total', 'Requests of the kernel for the log.', (log) => log.requests],
   ['dmlog_log_writes_total', 'Writes to the log device.', (log) => log.writes],
   ['dmlog_log_written_bytes_total', 'Bytes written to the log device.', (log) => log.bytesWritten],
+  [
+    'dmlog_log_lazy_hits_total',
+    'Marks of regions that lazy clear still kept dirty: none of them cost a write, or a message.',
+    (log) => log.lazyHits,
+  ],
   ['dmlog_log_leg_flushes_total', 'Flushes of the legs before clears.', (log) => log.legFlushes],
   [
     'dmlog_log_leg_flush_failures_total',

@@ -1,14 +1,8 @@
-import { ClusteredLog } from '@dmlog/cluster';
-import { type DirtyLog, DiskLog } from '@dmlog/log';
 import { ServedClusteredLog } from './cluster/served-clustered-log.js';
 import { clusterStatusOf } from './cluster/status.js';
+import { lazyCountOf, lazyHitsOf } from './control/live-settings.js';
 import type { LogStatus } from './serve-types.js';
 import type { Served } from './served.js';
-
-function lazyCountOf(log: DirtyLog): number {
-  if (log instanceof DiskLog) return log.lazyCount;
-  return log instanceof ClusteredLog ? log.replica.lazyCount : 0;
-}
 
 /** What a daemon tells of one of its logs. */
 export function statusOf(served: Served): LogStatus {
@@ -35,6 +29,7 @@ export function statusOf(served: Served): LogStatus {
     bytesWritten: counters.bytesWritten,
     legFlushes: counters.legFlushes,
     legFlushFailures: counters.legFlushFailures,
+    lazyHits: lazyHitsOf(log),
     ...(served instanceof ServedClusteredLog ? { cluster: clusterStatusOf(served.host) } : {}),
   };
 }

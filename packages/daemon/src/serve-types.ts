@@ -52,6 +52,8 @@ export const ClusterStatus = z.object({
   keepsImage: z.boolean(),
   /** Messages that the group has not taken yet. */
   waitingMessages: Count,
+  /** From asking to be let into the group to taking part, the state's transfer included; of the last time. Null before. */
+  joinSeconds: z.number().min(0).nullable().default(null),
   /** MemberCounters of @dmlog/cluster. */
   counters: z.record(z.string(), z.number()),
 });
@@ -90,6 +92,8 @@ export const LogStatus = z.object({
   bytesWritten: Count,
   legFlushes: Count,
   legFlushFailures: Count,
+  /** Marks of regions that lazy clear still kept dirty: none of them cost a write, or a message. */
+  lazyHits: Count.default(0),
   /** Of clustered logs only. */
   cluster: ClusterStatus.optional(),
 });

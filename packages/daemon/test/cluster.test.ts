@@ -149,6 +149,7 @@ describe.each(KINDS)('%s on two nodes', (kind, of, text) => {
     );
     const metrics = await daemonMetrics(() => one.daemon.status()).text();
     expect(metrics).toMatch(/^dmlog_cluster_operational\{.*\} 1$/m);
+    expect(clusterOf(one, of).joinSeconds).toBeGreaterThan(0);
     expect(metrics).toMatch(/^dmlog_cluster_nodes_live\{.*\} 2$/m);
     expect(metrics).toMatch(/^dmlog_cluster_regions_in_doubt\{.*\} 0$/m);
   });

@@ -51,6 +51,7 @@ describe('formatStatus', () => {
       givenUpCount: 6,
       keepsImage: false,
       waitingMessages: 0,
+      joinSeconds: null,
       counters: {},
     };
     const shown = (of: ClusterStatus) =>

@@ -103,6 +103,7 @@ const LOG: LogStatus = {
   bytesWritten: 4096,
   legFlushes: 2,
   legFlushFailures: 1,
+  lazyHits: 5,
 };
 
 describe('metrics', () => {
@@ -146,6 +147,7 @@ describe('metrics', () => {
     expect(text).toContain(`dmlog_log_healthy${labels('0x2')} 0`);
     expect(text).toContain(`dmlog_log_recovering${labels('0x2')} 1`);
     expect(text).toContain(`dmlog_log_requests_total${labels(LOG.luid)} 40`);
+    expect(text).toContain(`dmlog_log_lazy_hits_total${labels(LOG.luid)} 5`);
     expect(text).toContain('# TYPE dmlog_log_leg_flush_failures_total counter');
     await new Promise((resolve) => setImmediate(resolve));
     logs = [LOG];

@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { daemonMetrics, type Operable } from '../src/index.js';
+import { addMemoryMetrics } from '../src/memory-metrics.js';
 import { Kernel, log } from './kernel.js';
 
 const docs = path.resolve(import.meta.dirname, '../../../docs');
@@ -18,7 +19,9 @@ const namesIn = (text: string): Set<string> =>
 async function served(): Promise<Set<string>> {
   const kernel = await Kernel.start();
   await kernel.resume(log('u', 1), '16384 core 1024');
-  const text = await daemonMetrics(() => kernel.daemon.status(), kernel.daemon.operable as Operable).text();
+  const metrics = daemonMetrics(() => kernel.daemon.status(), kernel.daemon.operable as Operable);
+  addMemoryMetrics(metrics, { collections: 0, seconds: 0, longestSeconds: 0, close: () => {} });
+  const text = await metrics.text();
   await kernel.daemon.stop('test ends');
   return new Set([...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name as string));
 }
@@ -26,7 +29,8 @@ async function served(): Promise<Set<string>> {
 describe('dashboard, alerts and page of the metrics', () => {
   it('name only metrics that there are, and the page names all of them', async () => {
     const known = await served();
-    for (const file of ['monitoring/grafana-dashboard.json', 'monitoring/alerts.yml', 'metrics.md']) {
+    const monitoring = ['monitoring/grafana-dashboard.json', 'monitoring/alerts.yml'];
+    for (const file of [...monitoring, 'metrics.md', 'operations.md']) {
       const unknown = [...namesIn(read(file))].filter((name) => !known.has(name));
       expect(unknown, file).toEqual([]);
     }
@@ -36,6 +40,7 @@ describe('dashboard, alerts and page of the metrics', () => {
   });
 
   it('each alert names a section that there is', () => {
+    // What the alert is called is what the section is called.
     const alerts = [
       ...read('monitoring/alerts.yml').matchAll(/- alert: (\w+)[\s\S]*?runbook: docs\/(\S+)#(\S+)/g),
     ];
@@ -47,6 +52,8 @@ describe('dashboard, alerts and page of the metrics', () => {
           .replace(/[^a-z0-9 -]/g, '')
           .replaceAll(' ', '-'),
       );
+      expect(file, alert).toBe('operations.md');
+      expect(anchor, alert).toBe((alert as string).toLowerCase());
       expect(anchors, alert).toContain(anchor);
     }
   });

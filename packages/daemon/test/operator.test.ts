@@ -231,7 +231,11 @@ describe('flush', () => {
     expect([device.isClean(3), device.isClean(9)]).toEqual([true, true]);
     expect(device.legFlushes).toBeGreaterThan(0);
     await touch(4);
-    expect(kernel.daemon.status().logs).toMatchObject([{ lazyCount: 1 }]);
+    expect(kernel.daemon.status().logs).toMatchObject([{ lazyCount: 1, lazyHits: 0 }]);
+    const { writes } = device;
+    await touch(4);
+    expect(kernel.daemon.status().logs).toMatchObject([{ lazyCount: 1, lazyHits: 1 }]);
+    expect(device.writes).toBe(writes);
   });
 
   it('says which log could not be flushed in time, and keeps its regions', async () => {

@@ -165,6 +165,11 @@ export class DiskLog extends CoreLog {
     return this.#lazy.count;
   }
 
+  /** Marks that cost no write because lazy clear held their regions; since this log's first RESUME in this process. */
+  get lazyHits(): number {
+    return this.#lazy.hits;
+  }
+
   override summary(): LogSummary {
     return { ...super.summary(), deviceStatus: this.#deviceStatus };
   }
@@ -208,7 +213,7 @@ export class DiskLog extends CoreLog {
   // Requests
 
   protected override onMarked(region: number): void {
-    this.#lazy.remove(region);
+    this.#lazy.takeBack(region);
   }
 
   protected override onDirtied(region: number): void {

@@ -15,6 +15,7 @@ export class LazyClears {
   #old: RegionBitmap;
   /** A flush of the legs is under way, on behalf of `old`. */
   releasing = false;
+  #hits = 0;
 
   /** The two bitmaps need `searchOnes`. What they hold is taken over: whatever was held is young again. */
   constructor(young: RegionBitmap, old: RegionBitmap) {
@@ -29,6 +30,11 @@ export class LazyClears {
   /** Regions held, in both generations. */
   get count(): number {
     return this.#young.count + this.#old.count;
+  }
+
+  /** Marks of regions that were held: none of them needed a write. */
+  get hits(): number {
+    return this.#hits;
   }
 
   get oldCount(): number {
@@ -47,10 +53,16 @@ export class LazyClears {
     if (!this.releasing) this.#old.clear(region);
   }
 
-  /** The region was marked again, or is no longer in sync: it is not to be released. */
-  remove(region: number): void {
-    if (this.#young.count > 0) this.#young.clear(region);
-    if (this.#old.count > 0) this.#old.clear(region);
+  /** The region was marked again: it is not to be released. */
+  takeBack(region: number): void {
+    if (this.remove(region)) this.#hits++;
+  }
+
+  /** The region is no longer in sync, or nobody's any more: it is not to be released. Whether it was held. */
+  remove(region: number): boolean {
+    const wasYoung = this.#young.count > 0 && this.#young.clear(region);
+    const wasOld = this.#old.count > 0 && this.#old.clear(region);
+    return wasYoung || wasOld;
   }
 
   /** One period is over: young regions are old now. Only when nothing is old. */

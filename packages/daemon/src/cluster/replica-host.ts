@@ -76,6 +76,9 @@ export class ReplicaHost {
   #legsFailing = false;
   #lastTickMs = -1;
   #lastWarning: string | null = null;
+  /** When the group was asked to let this node in; null while it takes part, or is not to. */
+  #joiningSinceMs: number | null = null;
+  #joinSeconds: number | null = null;
   /** Of the present membership. */
   #refusedMessages = 0;
 
@@ -109,6 +112,11 @@ export class ReplicaHost {
   /** Messages that the group has not taken yet: more than a few say that a member is slow. */
   get waitingMessages(): number {
     return this.#membership?.waitingCount ?? 0;
+  }
+
+  /** How long it took the last time to be let into the group and to take part. */
+  get joinSeconds(): number | null {
+    return this.#joinSeconds;
   }
 
   /** A write to the log device is under way. */
@@ -257,6 +265,10 @@ export class ReplicaHost {
     if (this.#silent.length > 0 && replica.operational) {
       for (const { seq, port } of this.#silent.splice(0)) this.#parts.reply(seq, port, Errno.EAGAIN);
     }
+    if (this.#joiningSinceMs !== null && replica.member?.phase === 'active') {
+      this.#joinSeconds = (performance.now() - this.#joiningSinceMs) / 1000;
+      this.#joiningSinceMs = null;
+    }
     if (replica.needsTick) this.#parts.onTickNeeded();
     if (this.wantsReload) this.#parts.onReloadNeeded(this);
     if (this.#isToYield) {
@@ -280,6 +292,7 @@ export class ReplicaHost {
   // The group
 
   #join(): void {
+    this.#joiningSinceMs = performance.now();
     this.#membership?.close();
     const before = this.#seats.get(this.#group) ?? Promise.resolve();
     const { joinGroup, logger } = this.#parts;
@@ -327,6 +340,7 @@ export class ReplicaHost {
   }
 
   #leave(): void {
+    this.#joiningSinceMs = null;
     this.#membership?.leave();
     this.#membership = null;
   }

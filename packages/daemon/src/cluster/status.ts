@@ -9,7 +9,7 @@ const PRESENCE_NAMES = {
 } as const;
 
 /** What an operator sees of a node's share in a clustered log. */
-export function clusterStatusOf({ replica, waitingMessages }: ReplicaHost): ClusterStatus {
+export function clusterStatusOf({ replica, waitingMessages, joinSeconds }: ReplicaHost): ClusterStatus {
   const { member, state, image } = replica;
   const nodes = [...(state?.nodes.values() ?? [])].sort((a, b) => a.nodeId - b.nodeId);
   return {
@@ -36,6 +36,7 @@ export function clusterStatusOf({ replica, waitingMessages }: ReplicaHost): Clus
     givenUpCount: state?.givenUp.count ?? 0,
     keepsImage: image?.keeper != null,
     waitingMessages,
+    joinSeconds,
     counters: { ...(member?.counters ?? {}) },
   };
 }

@@ -1,7 +1,15 @@
 import { FRAME_HEADER_BYTES, UUID_BYTES_MAX } from '@dmlog/protocol';
 
 /** Where the fields stand in a datagram, as `FrameView` of @dmlog/protocol reads them: here they are read before, or without, its checks. */
-const OFFSETS = { connectorSeq: 24, connectorBytes: 32, seq: 184, type: 188 } as const;
+const OFFSETS = {
+  connectorSeq: 24,
+  connectorBytes: 32,
+  luidLow: 36,
+  luidHigh: 40,
+  seq: 184,
+  type: 188,
+  region: 196,
+} as const;
 /** Behind the headers of netlink and connector, and the luid. */
 const UUID_OFFSET = 44;
 

@@ -62,3 +62,9 @@ export function lazyCountOf(log: DirtyLog): number {
   if (log instanceof DiskLog) return log.lazyCount;
   return log instanceof ClusteredLog ? log.replica.lazyCount : 0;
 }
+
+/** Marks of regions that lazy clear kept dirty. */
+export function lazyHitsOf(log: DirtyLog): number {
+  if (log instanceof DiskLog) return log.lazyHits;
+  return log instanceof ClusteredLog ? log.replica.lazyHits : 0;
+}

@@ -1,6 +1,7 @@
 import { type FrameHandler, REPLY_LATER, type Transport } from '@dmlog/connector';
 import { seqOfReply, u32, uuidOf } from './frame-fields.js';
 import { LatencyHistograms } from './latency.js';
+import { Repeats, repeatKey } from './repeats.js';
 
 /**
  * Of requests that are answered in place one in so many is timed: the clock costs as much as serving one. A prime, as the kernel asks in rounds of 4 and 6, of which
@@ -44,12 +45,19 @@ interface Tap extends TapOptions {
  */
 export class RequestObserver {
   readonly latencies = new LatencyHistograms();
+  readonly #repeats = new Repeats();
   readonly #taps = new Set<Tap>();
   #arena: Uint8Array = new Uint8Array(0);
   #untilTimed = TIMED_EVERY;
   readonly #pendingSeq = new Uint32Array(PENDING_SLOTS);
   readonly #pendingType = new Uint8Array(PENDING_SLOTS);
+  readonly #pendingKey = new Uint32Array(PENDING_SLOTS);
   readonly #pendingSince = new Float64Array(PENDING_SLOTS);
+
+  /** Requests that were left unanswered, and unanswered again when the kernel repeated them after 15 s. */
+  get repeated(): number {
+    return this.#repeats.count;
+  }
 
   /** `transport`, observed. For one transport only. */
   observe(transport: Transport): Transport {
@@ -82,7 +90,7 @@ export class RequestObserver {
     return (offset, length, port) => {
       if (--this.#untilTimed > 0 && this.#taps.size === 0) {
         const reply = inner(offset, length, port);
-        if (reply === REPLY_LATER) this.#answeredLater(offset);
+        if (reply <= 0) this.#unanswered(offset, reply);
         return reply;
       }
       return this.#observed(inner, offset, length, port);
@@ -95,6 +103,7 @@ export class RequestObserver {
     const type = this.#pendingType[slot] as number;
     if (type !== 0 && this.#pendingSeq[slot] === seq) {
       this.latencies.note(type, performance.now() - (this.#pendingSince[slot] as number));
+      this.#repeats.answered(this.#pendingKey[slot] as number);
       this.#pendingType[slot] = 0;
     }
     if (this.#taps.size > 0) this.#showReply(bytes, port);
@@ -107,8 +116,8 @@ export class RequestObserver {
     if (this.#taps.size > 0) this.#showRequest(offset, length, port, type);
     const since = performance.now();
     const reply = inner(offset, length, port);
-    if (reply === REPLY_LATER) this.#answeredLater(offset);
-    else if (reply > 0) {
+    if (reply <= 0) this.#unanswered(offset, reply);
+    else {
       // A frame that is no request has no type.
       if (timed && type >= 1 && type <= 17) this.latencies.note(type, performance.now() - since);
       if (this.#taps.size > 0) this.#showReply(this.#arena.subarray(offset, offset + reply), port);
@@ -116,12 +125,18 @@ export class RequestObserver {
     return reply;
   }
 
-  #answeredLater(offset: number): void {
+  /** `reply`: answered later, or never. */
+  #unanswered(offset: number, reply: number): void {
+    const now = performance.now();
+    const key = repeatKey(this.#arena, offset);
+    this.#repeats.unanswered(key, now);
+    if (reply !== REPLY_LATER) return;
     const seq = u32(this.#arena, offset, 'seq');
     const slot = seq & (PENDING_SLOTS - 1);
     this.#pendingSeq[slot] = seq;
     this.#pendingType[slot] = u32(this.#arena, offset, 'type') & 0xff;
-    this.#pendingSince[slot] = performance.now();
+    this.#pendingSince[slot] = now;
+    this.#pendingKey[slot] = key;
   }
 
   #showRequest(offset: number, length: number, port: number, type: number): void {

@@ -20,6 +20,7 @@ export const LOG: LogStatus = {
   bytesWritten: 4096,
   legFlushes: 0,
   legFlushFailures: 0,
+  lazyHits: 0,
 };
 export const STATUS: DaemonStatus = {
   version: '1.2.3',
