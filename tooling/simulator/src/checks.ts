@@ -5,6 +5,7 @@ import { SimulationFailure } from './failure.js';
 import { BLOCKS, type Legs } from './legs.js';
 import type { LogDisk } from './log-disk.js';
 import type { Machine } from './machine.js';
+import { Outcasts } from './outcasts.js';
 import type { Parameters } from './parameters.js';
 import type { Random } from './random.js';
 
@@ -29,6 +30,8 @@ export class Checks {
   readonly #legs: Legs;
   readonly #disk: LogDisk | null;
   readonly #coverage: Coverage;
+  /** Null on one machine. */
+  readonly outcasts: Outcasts | null;
   #legsVersion = -1;
   #diskVersion = -1;
   readonly #stated = new Map<number, Stated>();
@@ -47,6 +50,11 @@ export class Checks {
     this.#legs = legs;
     this.#disk = disk;
     this.#coverage = coverage;
+    const membersOf = (machine: Machine) =>
+      this.replicasOf(machine).flatMap(({ member }) => (member === null ? [] : [member]));
+    this.outcasts = parameters.clustered
+      ? new Outcasts(legs, disk !== null, coverage, () => machines, membersOf)
+      : null;
   }
 
   afterStep(step: number, random: Random): void {
@@ -85,7 +93,7 @@ export class Checks {
   /** Whenever legs differ in a region, or could after a cut of the power, it is dirty on the medium. */
   #dirtyOnDisk(disk: LogDisk): void {
     for (const region of this.#legs.suspects) {
-      if (!disk.isClean(region)) continue;
+      if (!disk.isClean(region) || this.outcasts?.mayBeUnknown(region)) continue;
       const how = this.#legs.differ(region) ? 'differs between the legs' : 'may be lost on one leg';
       throw new SimulationFailure('I1', `region ${region} ${how}, and is clean on the log device`, {
         region,
@@ -100,7 +108,7 @@ export class Checks {
     const knows = this.#parameters.clustered ? this.#membersThatKnow() : this.#localLog();
     if (knows === null) return;
     for (const region of suspects) {
-      if (!this.#legs.differ(region) || knows(region)) continue;
+      if (!this.#legs.differ(region) || knows(region) || this.outcasts?.mayBeUnknown(region)) continue;
       const what = `region ${region} differs between the legs, and nobody knows${this.#whatMembersSay(region)}`;
       throw new SimulationFailure('I1', what, { region });
     }
@@ -200,12 +208,17 @@ export class Checks {
       for (const leg of anyLeg ? [0, 1] : [live.defaultLeg]) {
         for (let block = region * BLOCKS; block < (region + 1) * BLOCKS; block++) {
           const floor = legs.acknowledged[block] as number;
-          if (legs.read(leg, block) >= floor) continue;
+          if (legs.read(leg, block) >= floor || this.mayReadOld(machine, region)) continue;
           const what = `a read of region ${region} from leg ${leg} would return write ${legs.read(leg, block)}, but ${floor} was acknowledged`;
           throw new SimulationFailure('I4', what, { node: machine.nodeId, region });
         }
       }
     }
+  }
+
+  /** What the machine reads of the region is nobody's promise: see {@link Outcasts}. */
+  mayReadOld(machine: Machine, region: number): boolean {
+    return this.outcasts !== null && (this.outcasts.isOut(machine) || this.outcasts.mayBeOld(region));
   }
 
   #wouldSayInSync(machine: Machine, region: number): boolean | null {

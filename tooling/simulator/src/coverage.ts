@@ -40,6 +40,7 @@ export const SITUATIONS = [
   'stale region marked before its recovery',
   'two rings at once',
   'member refused by a full queue',
+  'data of a node taken for dead reached a leg',
 ] as const;
 export type Situation = (typeof SITUATIONS)[number];
 

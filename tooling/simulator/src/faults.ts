@@ -9,13 +9,16 @@ import type { World } from './world.js';
  *
  * Anything may happen at any moment between two steps. Only what nobody can survive does not happen: in a cluster, the last member that knows what kernels believe does not
  * die alone (a core log has no other memory; a disk log's kernels go on with what they believed), the log device does not fail under a mirror that is told to
- * go on without it, and the leg that all others are copied from does not fail.
+ * go on without it, and the leg that all others are copied from does not fail. A machine that wrote after the others had taken it for dead does not die before it is back: see
+ * `Outcasts`.
  */
 export class Faults {
   readonly #world: World;
   readonly #story: (line: string) => void;
   readonly #names: readonly FaultName[];
   readonly #total: number;
+  /** Machines whose mirror is being removed. */
+  readonly #leaving = new Set<Machine>();
 
   constructor(world: World, story: (line: string) => void) {
     this.#world = world;
@@ -61,7 +64,11 @@ export class Faults {
         say('the machine crashes');
         return this.#crash([machine]);
       case 'powerCut':
-        if (parameters.kind !== 'disk' && parameters.clustered) return;
+        if (
+          parameters.clustered &&
+          (parameters.kind !== 'disk' || !machines.every((one) => this.#knowsNothingAlone(one)))
+        )
+          return;
         say('the power of all machines is cut');
         coverage.saw('power cut of all machines');
         return this.#crash(machines);
@@ -143,7 +150,9 @@ export class Faults {
         coverage.saw('inactive table cleared');
         return;
       case 'remove':
-        if (kernel.live === null || !kernel.operate(kernel.remove())) return;
+        if (kernel.live === null || !this.#mayLeave(machine)) return;
+        if (!kernel.operate(kernel.remove(), () => this.#leaving.delete(machine))) return;
+        this.#leaving.add(machine);
         say('the operator removes the mirror');
         coverage.saw('mirror removed');
         return;
@@ -174,6 +183,7 @@ export class Faults {
   async #crash(machines: readonly Machine[]): Promise<void> {
     const { network, legs, disk, random, coverage, parameters } = this.#world;
     for (const machine of machines) {
+      this.#leaving.delete(machine);
       coverage.saw('machine crash');
       this.#world.checks.noteDeath(machine);
       machine.crash();
@@ -203,7 +213,18 @@ export class Faults {
   /** Somebody else knows what is known here, or nothing is that a disk does not know. */
   #mayDie(machine: Machine): boolean {
     if (!this.#world.parameters.clustered) return true;
-    return this.#othersKnow(machine);
+    return this.#othersKnow(machine) && this.#knowsNothingAlone(machine);
+  }
+
+  /** A core log goes with the last member that serves it. Kernels whose daemons are gone have nothing then that they could be told. */
+  #mayLeave(machine: Machine): boolean {
+    const { parameters, machines } = this.#world;
+    if (!parameters.clustered || parameters.kind === 'disk') return true;
+    return machines.every((one) => one === machine || one.kernel.live === null) || this.#othersKnow(machine);
+  }
+
+  #knowsNothingAlone(machine: Machine): boolean {
+    return this.#world.checks.outcasts?.mayDie(machine) !== false;
   }
 
   #mayLoseDaemon(machine: Machine): boolean {
@@ -213,7 +234,7 @@ export class Faults {
 
   #othersKnow(machine: Machine): boolean {
     const { machines, checks } = this.#world;
-    const up = machines.filter((one) => !one.paused && checks.isOperational(one));
+    const up = machines.filter((one) => !one.paused && !this.#leaving.has(one) && checks.isOperational(one));
     return up.length > 1 && up.includes(machine);
   }
 

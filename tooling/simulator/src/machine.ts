@@ -30,6 +30,10 @@ export interface Surroundings {
   /** Whether a read of the log device fails now. */
   readonly readFails: () => boolean;
   readonly onRequest: (machine: Machine, thread: Thread) => void;
+  /** Data of a machine has reached a leg. */
+  readonly onWritten: (machine: Machine, region: number) => void;
+  /** Nobody can say what a read here returns: the others have taken the machine for dead. */
+  readonly readsAnything: (machine: Machine, region: number) => boolean;
 }
 
 /** A step of data on its way to or from a leg. */
@@ -88,7 +92,11 @@ export class Machine implements MirrorIo {
 
   write(leg: number, bio: Bio, done: (ok: boolean) => void): void {
     const { legs, random } = this.around;
-    const put = (block: number) => legs.write(leg, block, bio.value);
+    const put = (block: number) => {
+      const ok = legs.write(leg, block, bio.value);
+      this.around.onWritten(this, bio.region);
+      return ok;
+    };
     this.#landings.push({
       run: () => {
         let ok = true;
@@ -109,7 +117,7 @@ export class Machine implements MirrorIo {
         for (let block = bio.from; block < bio.to; block++) {
           const value = legs.read(leg, block);
           const floor = bio.floor[block - bio.from] as number;
-          if (value >= floor) continue;
+          if (value >= floor || this.around.readsAnything(this, bio.region)) continue;
           const what = `read block ${block} from leg ${leg}: write ${value}, but ${floor} had been acknowledged before it was read`;
           this.around.fail(new SimulationFailure('I4', what, { node: this.nodeId, region: bio.region }));
         }
@@ -126,7 +134,11 @@ export class Machine implements MirrorIo {
       run: () => {
         if (legs.failed[from] === true) return done(false, true);
         const values = blocks.map((block) => legs.read(from, block));
-        const put = (block: number, i: number) => legs.write(to, block, values[i] as number);
+        const put = (block: number, i: number) => {
+          const ok = legs.write(to, block, values[i] as number);
+          this.around.onWritten(this, region);
+          return ok;
+        };
         this.#landings.push({
           run: () =>
             done(
@@ -250,6 +262,11 @@ export class Machine implements MirrorIo {
   killDaemon(): void {
     this.daemon?.kill(false);
     this.daemon = null;
+  }
+
+  /** Of the kernel that runs now. */
+  get bootId(): string {
+    return this.#bootId;
   }
 
   /** The files of its runtime directory. */

@@ -89,6 +89,8 @@ export class World {
       onJoin: () => this.checks.noteJoin(),
       readFails: () => this.#readFails(),
       onRequest: (machine, thread) => this.#noteRequest(machine, thread),
+      onWritten: (machine, region) => this.checks.outcasts?.wrote(machine, region),
+      readsAnything: (machine, region) => this.checks.mayReadOld(machine, region),
     };
     this.machines = nodeIds.map((nodeId) => new Machine(nodeId, around));
     this.checks = new Checks(parameters, this.machines, this.legs, this.disk, this.coverage);

@@ -1,0 +1,120 @@
+import type { Member } from '@dmlog/cluster';
+import type { Coverage } from './coverage.js';
+import type { Legs } from './legs.js';
+import type { Machine } from './machine.js';
+
+/** A machine has written a region after the others had taken it for dead. */
+interface LateWriter {
+  readonly machine: Machine;
+  /** The others' position when they knew of it again; −1 before. */
+  backAt: number;
+}
+
+/**
+ * Machines that the group has taken for dead (design rule 19) and that live: cut off, without an engine, or standing still for too long. Nobody fences them: what their kernel was
+ * allowed to write before, it may still be writing, and what it reads nobody can keep it from. The others cannot know of that before the machine is back. What is
+ * promised is what is checked:
+ *
+ * - the machine itself knows, so it does not die before it is back (the faults see to that);
+ * - from when it is back, what it has written is dirty for all, and on the image as soon as that was written once; until it is recovered, the legs may return what is older;
+ * - what is on the first leg is never lost: in the end the legs are equal and hold nothing old.
+ */
+export class Outcasts {
+  readonly #membersOf: (machine: Machine) => readonly Member[];
+  readonly #machines: () => readonly Machine[];
+  readonly #legs: Legs;
+  readonly #hasImage: boolean;
+  readonly #coverage: Coverage;
+  readonly #late = new Map<number, LateWriter[]>();
+
+  constructor(
+    legs: Legs,
+    hasImage: boolean,
+    coverage: Coverage,
+    machines: () => readonly Machine[],
+    membersOf: (machine: Machine) => readonly Member[],
+  ) {
+    this.#legs = legs;
+    this.#hasImage = hasImage;
+    this.#coverage = coverage;
+    this.#machines = machines;
+    this.#membersOf = membersOf;
+  }
+
+  /** The others go on without this machine, or some of them still do. */
+  isOut(machine: Machine): boolean {
+    for (const { self, state } of this.#newest()) {
+      if (self.nodeId === machine.nodeId) continue;
+      const known = state?.nodes.get(machine.nodeId);
+      if (known === undefined || known.bootId !== machine.bootId || known.returning) return true;
+    }
+    return false;
+  }
+
+  /** Data of the machine has reached a leg. */
+  wrote(machine: Machine, region: number): void {
+    if (!this.isOut(machine)) return;
+    this.#coverage.saw('data of a node taken for dead reached a leg');
+    const writers = this.#late.get(region) ?? [];
+    this.#late.set(region, writers);
+    const known = writers.find((one) => one.machine === machine);
+    if (known === undefined) writers.push({ machine, backAt: -1 });
+    else known.backAt = -1;
+  }
+
+  /** The legs may differ in the region, and the others need not know that yet. */
+  mayBeUnknown(region: number): boolean {
+    const late = this.#lateIn(region);
+    if (late.length === 0) return false;
+    const written = this.#hasImage ? Math.max(0, ...this.#newest().map(({ disk }) => disk.marks)) : null;
+    return late.some(({ backAt }) => backAt < 0 || (written !== null && written < backAt));
+  }
+
+  /** Old data may be read from a leg of the region. */
+  mayBeOld(region: number): boolean {
+    return this.#lateIn(region).length > 0 && this.#legs.differ(region);
+  }
+
+  /** What the machine alone knows would be lost with it. */
+  mayDie(machine: Machine): boolean {
+    for (const region of this.#late.keys())
+      if (this.#lateIn(region).some((one) => one.machine === machine)) return false;
+    return true;
+  }
+
+  /** Late writers of a region whose data the others have not made good. */
+  #lateIn(region: number): readonly LateWriter[] {
+    const writers = this.#late.get(region);
+    if (writers === undefined) return [];
+    for (const one of writers) {
+      if (one.backAt >= 0 || this.isOut(one.machine)) continue;
+      one.backAt = Math.max(0, ...this.#newest().map(({ state }) => state?.position ?? 0));
+    }
+    if (!this.#legs.suspects.has(region) && writers.every(({ backAt }) => backAt >= 0)) {
+      this.#late.delete(region);
+      return [];
+    }
+    return writers;
+  }
+
+  /** Members of the ring that was agreed on last. */
+  #newest(): readonly Member[] {
+    let newest: Member[] = [];
+    for (const machine of this.#machines()) {
+      for (const member of this.#membersOf(machine)) {
+        if (member.state === null || member.phase === 'joining') continue;
+        const [one] = newest;
+        const newer = one === undefined ? 1 : compare(member.agreedRing, one.agreedRing);
+        if (newer > 0) newest = [member];
+        else if (newer === 0) newest.push(member);
+      }
+    }
+    return newest;
+  }
+}
+
+type Ring = Member['agreedRing'];
+
+function compare(a: Ring, b: Ring): number {
+  return a.seq - b.seq || a.nodeId - b.nodeId;
+}
