@@ -36,7 +36,11 @@ export class Checks {
   #diskVersion = -1;
   readonly #stated = new Map<number, Stated>();
   readonly #positions = new WeakMap<Member, number>();
-  readonly #replicas = new WeakMap<readonly DirtyLog[], readonly Replica[]>();
+  /** By node: its replicas, as long as its logs are these. */
+  readonly #replicas: { logs: readonly DirtyLog[]; replicas: readonly Replica[] }[] = [];
+  /** Rings in which somebody took part at the last look. */
+  #ringCount = 0;
+  #changedSinceDirty = true;
 
   constructor(
     parameters: Parameters,
@@ -57,14 +61,20 @@ export class Checks {
       : null;
   }
 
-  afterStep(step: number, random: Random): void {
+  /** `happened`: something did; else only time went on. */
+  afterStep(step: number, random: Random, happened: boolean): void {
     const { clustered, regionCount } = this.#parameters;
     const disk = this.#disk;
     const changed =
       this.#legs.version !== this.#legsVersion || (disk !== null && disk.version !== this.#diskVersion);
     if (disk !== null && changed) this.#dirtyOnDisk(disk);
-    if (disk === null && (changed || (step & 3) === 0)) this.#dirtyInMemory();
-    if (clustered) this.#membersAgree();
+    this.#changedSinceDirty ||= happened;
+    if (disk === null && (changed || ((step & 3) === 0 && this.#changedSinceDirty))) {
+      this.#changedSinceDirty = false;
+      this.#dirtyInMemory();
+    }
+    if (clustered && happened) this.#membersAgree();
+    if (this.#ringCount > 1) this.#coverage.saw('two rings at once');
     if ((step & 7) === 0) this.#peek(random);
     if ((step & (regionCount > 256 ? 511 : 31)) === 0) this.stateMachines();
     this.#legsVersion = this.#legs.version;
@@ -78,10 +88,10 @@ export class Checks {
 
   replicasOf(machine: Machine): readonly Replica[] {
     const logs = this.logsOf(machine);
-    const known = this.#replicas.get(logs);
-    if (known !== undefined) return known;
+    const known = this.#replicas[machine.nodeId];
+    if (known?.logs === logs) return known.replicas;
     const replicas = [...new Set(logs.flatMap((log) => (log instanceof ClusteredLog ? [log.replica] : [])))];
-    this.#replicas.set(logs, replicas);
+    this.#replicas[machine.nodeId] = { logs, replicas };
     return replicas;
   }
 
@@ -192,7 +202,7 @@ export class Checks {
     }
     // Where nobody takes part any more, whoever comes next begins a history of its own.
     if (rings === 0) this.#stated.clear();
-    if (rings > 1) this.#coverage.saw('two rings at once');
+    this.#ringCount = rings;
   }
 
   /** I4, of reads that nobody makes: what would one return now? */

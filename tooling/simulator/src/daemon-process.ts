@@ -22,7 +22,7 @@ import type { Legs } from './legs.js';
 import { type BlockWrite, LOG_BLOCK_BYTES, type LogDisk } from './log-disk.js';
 import { mapping } from './memory-fs.js';
 import type { Random } from './random.js';
-import { inNameOf, settleInNameOf, type TimeOwner, type Timer } from './virtual-time.js';
+import { actAs, inNameOf, settleInNameOf, type TimeOwner, type Timer } from './virtual-time.js';
 
 /** A netlink receive buffer of this many requests: more than mirrors have under way, less than a stuck kernel repeats. */
 const RECEIVE_QUEUE_MAX = 64;
@@ -50,6 +50,8 @@ export interface Ground {
   readonly onJoin: () => void;
   readonly story: (line: string) => void;
   readonly fail: (error: unknown) => void;
+  /** Something may be possible on the machine that was not before. */
+  readonly stir: () => void;
 }
 
 type Job = () => void;
@@ -101,6 +103,7 @@ export class DaemonProcess implements TimeOwner {
 
   addTimer(timer: Timer): void {
     if (this.dead) return;
+    this.#ground.stir();
     this.#timers.push(timer);
     this.#nextAtMs = Math.min(this.#nextAtMs, timer.atMs);
   }
@@ -111,7 +114,13 @@ export class DaemonProcess implements TimeOwner {
   }
 
   addImmediate(run: () => void): void {
-    if (!this.dead) this.#jobs.push(run);
+    this.#addJob(this.#jobs, run);
+  }
+
+  #addJob(jobs: Job[], job: Job): void {
+    if (this.dead) return;
+    this.#ground.stir();
+    jobs.push(job);
   }
 
   /** When its next timer is due. */
@@ -177,11 +186,17 @@ export class DaemonProcess implements TimeOwner {
 
   #serve(frame: Uint8Array, length: number, replyIsLost: boolean): void {
     const arena = this.#arena;
-    arena.set(length === frame.length ? frame : frame.subarray(0, length));
-    const reply = inNameOf(this, () => (this.#handler as FrameHandler)(0, length, 0));
+    arena.set(frame);
+    const before = actAs(this);
+    let reply = 0;
+    try {
+      reply = (this.#handler as FrameHandler)(0, length, 0);
+    } finally {
+      actAs(before);
+    }
     // CTR goes on by promises.
     if ((arena[188] as number) <= RequestType.DTR) this.needsSettling = true;
-    if (reply > 0 && !replyIsLost) this.#ground.toKernel(arena.subarray(0, reply));
+    if (reply > 0 && !replyIsLost) this.#ground.toKernel(arena);
   }
 
   /** Does one thing that waits. False: nothing does. */
@@ -274,7 +289,7 @@ export class DaemonProcess implements TimeOwner {
   /** Resolves with what `make` makes, as a job of its own. */
   #later<T>(make: () => T): Promise<T> {
     return new Promise((resolve, reject) => {
-      this.#asyncJobs.push(() => {
+      this.#addJob(this.#asyncJobs, () => {
         try {
           resolve(make());
         } catch (error) {
@@ -288,7 +303,7 @@ export class DaemonProcess implements TimeOwner {
     const { disk, legs, holdsLogDevice, random, readFails } = this.#ground;
     if (disk === null) return Promise.reject(new Error('there is no log device'));
     const later = (job: () => void) => {
-      if (!this.dead) this.#jobs.push(job);
+      this.#addJob(this.#jobs, job);
     };
     const failure = () => Object.assign(new Error('simulated I/O error'), { errno: 5 });
     return this.#later(() => ({
@@ -346,8 +361,8 @@ export class DaemonProcess implements TimeOwner {
     const answer = this.#ground.dmsetup(args);
     return new Promise((resolve, reject) => {
       answer.then(
-        (text) => void this.#asyncJobs.push(() => resolve(text)),
-        (error: unknown) => void this.#asyncJobs.push(() => reject(error)),
+        (text) => void this.#addJob(this.#asyncJobs, () => resolve(text)),
+        (error: unknown) => void this.#addJob(this.#asyncJobs, () => reject(error)),
       );
     });
   }
@@ -389,7 +404,7 @@ export class DaemonProcess implements TimeOwner {
         send: (bytes: Uint8Array) => member.send(bytes),
         leave: () =>
           new Promise<void>((resolve) => {
-            member.leave().then(() => void this.#asyncJobs.push(resolve));
+            member.leave().then(() => void this.#addJob(this.#asyncJobs, resolve));
           }),
         close: () => member.close(),
       };

@@ -44,6 +44,7 @@ interface Landing {
 }
 
 const NOTHING = () => {};
+const RESTLESS = Number.NEGATIVE_INFINITY;
 /** Of each look at a slow machine's data. */
 const SLOW_CHANCE = 0.01;
 
@@ -63,6 +64,9 @@ export class Machine implements MirrorIo {
   lossy = 0;
   requests = 0;
   #landings: Landing[] = [];
+  /** Before this time nothing can happen here, and to see that takes so many draws. */
+  #restsUntilMs = RESTLESS;
+  #restDraws = 0;
   #bootId: string;
   #clockOffsetMs = 0;
   #seq = 0;
@@ -194,15 +198,33 @@ export class Machine implements MirrorIo {
   step(): boolean {
     if (this.paused) return false;
     const { random } = this.around;
+    const nowMs = this.around.nowMs();
+    if (nowMs < this.#restsUntilMs) {
+      random.skip(this.#restDraws);
+      return false;
+    }
     const { daemon, kernel } = this;
+    const { drawn } = random;
     const first = random.below(8);
     for (let i = 0; i < 4; i++) {
       const what = first < 4 ? i : (first + i) % 4;
-      if (what === 0 ? kernel.step(this.nowMs) : what === 1 ? this.#land() : this.#stepDaemon(daemon, what))
+      if (what === 0 ? kernel.step(nowMs) : what === 1 ? this.#land() : this.#stepDaemon(daemon, what)) {
+        this.stir();
         return true;
+      }
+    }
+    // Nothing changes here before that time, unless something stirs; of a slow machine's data the next look may be lucky.
+    if (this.#landings.length === 0 && !kernel.hasOldThreads) {
+      this.#restsUntilMs = this.nextMs;
+      this.#restDraws = random.drawn - drawn;
     }
     return false;
   }
+
+  /** Something may be possible here that was not before. */
+  readonly stir = (): void => {
+    this.#restsUntilMs = RESTLESS;
+  };
 
   #stepDaemon(daemon: DaemonProcess | null, what: number): boolean {
     if (daemon === null) return false;
@@ -224,12 +246,14 @@ export class Machine implements MirrorIo {
   settle(): Promise<void> | null {
     const { daemon } = this;
     if (daemon?.needsSettling !== true) return null;
+    this.stir();
     return settleInNameOf(daemon, NOTHING).then(() => daemon.settled());
   }
 
   /** When something happens here by itself. */
   get nextMs(): number {
     if (this.paused) return Number.POSITIVE_INFINITY;
+    if (this.#restsUntilMs !== RESTLESS) return this.#restsUntilMs;
     const timer = (this.daemon?.nextMs ?? Number.POSITIVE_INFINITY) - this.#clockOffsetMs;
     return Math.min(this.kernel.nextMs, timer);
   }
@@ -241,6 +265,7 @@ export class Machine implements MirrorIo {
   // Faults
 
   crash(): void {
+    this.stir();
     for (const landing of this.#landings.splice(0)) landing.torn();
     this.daemon?.kill(true);
     this.daemon = null;
@@ -260,6 +285,7 @@ export class Machine implements MirrorIo {
   }
 
   killDaemon(): void {
+    this.stir();
     this.daemon?.kill(false);
     this.daemon = null;
   }
@@ -276,11 +302,13 @@ export class Machine implements MirrorIo {
 
   async startDaemon(): Promise<void> {
     if (this.daemon !== null) return;
+    this.stir();
     this.daemon = new DaemonProcess(this.#ground());
     await this.daemon.start();
   }
 
   jumpClock(byMs: number): void {
+    this.stir();
     this.#clockOffsetMs += byMs;
   }
 
@@ -307,6 +335,7 @@ export class Machine implements MirrorIo {
       // Different boots, the same pointers: the allocator has its habits.
       firstLuid: 0x6600_0000 + 0x10_0000 * around.random.below(2),
       firstSeq: this.#seq,
+      onStir: this.stir,
       send: (thread, frame, length) => this.#send(thread, frame, length),
     });
     kernel.wide.onReconnect = () => around.coverage.saw('kernel reconnected');
@@ -355,11 +384,13 @@ export class Machine implements MirrorIo {
       onJoin: around.onJoin,
       story: (line) => around.story?.(`node ${nodeId}${line}`),
       fail: around.fail,
+      stir: this.stir,
     };
     return ground;
   }
 
   #toKernel(bytes: Uint8Array): void {
+    this.stir();
     const { story } = this.around;
     if (story !== null) {
       const answered = this.kernel.proxy.describe(bytes);

@@ -5,6 +5,8 @@
 export class Random {
   readonly #seed: number;
   #state = 0;
+  /** Numbers drawn so far. */
+  drawn = 0;
 
   /** Begins with the stream of `stream`, a whole number. */
   constructor(seed: number, stream: number) {
@@ -19,12 +21,19 @@ export class Random {
 
   /** A number in [0, 1): Mulberry32. Bound: models are handed this. */
   readonly next = (): number => {
+    this.drawn++;
     this.#state = (this.#state + 0x6d2b79f5) | 0;
     let t = this.#state;
     t = Math.imul(t ^ (t >>> 15), t | 1);
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
     return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
   };
+
+  /** As if so many numbers had been drawn. */
+  skip(count: number): void {
+    this.#state = (this.#state + Math.imul(count, 0x6d2b79f5)) | 0;
+    this.drawn += count;
+  }
 
   /** A whole number from 0 to `end` - 1. */
   below(end: number): number {

@@ -40,6 +40,13 @@ export function setWorldClock(nowMs: () => number): void {
   worldNowMs = nowMs;
 }
 
+/** From now on everything happens in the name of `owner`. Returns in whose it did before. */
+export function actAs(owner: TimeOwner | null): TimeOwner | null {
+  const before = current;
+  current = owner;
+  return before;
+}
+
 /** Runs `step` in the name of `owner`: its clock, its timers. */
 export function inNameOf<T>(owner: TimeOwner, step: () => T): T {
   const before = current;

@@ -57,6 +57,9 @@ export class World {
   stepNumber = 0;
   #boots = 1;
   #steps = 0;
+  #networkStepped = false;
+  /** In this step something happened but time. */
+  #happened = false;
   #digest = 0;
   #failure: SimulationFailure | null = null;
 
@@ -115,8 +118,21 @@ export class World {
       let step = 1;
       for (; step <= parameters.steps && this.#failure === null; step++) {
         if (only !== null && !only.has(step)) continue;
-        this.random.begin(step);
-        await this.#step(step, true);
+        this.#begin(step);
+        if (this.random.chance(parameters.load)) this.#submit();
+        if (this.random.chance(parameters.faultRate)) {
+          await this.#faults.happen();
+          await null;
+          this.#happened = true;
+        }
+        this.#keepMirrors();
+        this.nowMs += this.random.next() * 2;
+        if (this.random.chance(0.002))
+          this.nowMs += this.random.next() * this.random.pick([300, 3000, SLEEP_MS_MAX]);
+        // What promises bring about belongs to the machine that stepped, and is over before another one does.
+        if (this.#stepNetwork()) await this.#settle();
+        if (this.#stepMachines()) await this.#settle();
+        this.checks.afterStep(step, this.random, this.#happened);
       }
       if (this.#failure === null) await this.#heal(step);
     } catch (error) {
@@ -132,25 +148,29 @@ export class World {
     };
   }
 
-  async #step(step: number, withFaults: boolean): Promise<void> {
+  #begin(step: number): void {
     this.#steps++;
     this.stepNumber = step;
-    const { random, parameters } = this;
-    if (withFaults) {
-      if (random.chance(parameters.load)) this.#submit();
-      if (random.chance(parameters.faultRate)) await this.#faults.happen();
-      this.#keepMirrors();
+    this.#happened = false;
+    this.random.begin(step);
+  }
+
+  /** True: promises may have to go on. */
+  #stepNetwork(): boolean {
+    this.#networkStepped = this.network?.step() === true;
+    this.#happened ||= this.#networkStepped;
+    return this.#networkStepped;
+  }
+
+  /** True: promises may have to go on. */
+  #stepMachines(): boolean {
+    const machine = this.random.pick(this.machines);
+    if (machine.step() || this.#networkStepped || this.#anyoneSteps(machine)) {
+      this.#happened = true;
+      return true;
     }
-    this.nowMs += random.next() * 2;
-    if (withFaults && random.chance(0.002))
-      this.nowMs += random.next() * random.pick([300, 3000, SLEEP_MS_MAX]);
-    const networkStepped = this.network?.step() === true;
-    // What promises bring about belongs to the machine that stepped, and is over before another one does.
-    if (networkStepped) await this.#settle();
-    const machine = random.pick(this.machines);
-    if (!machine.step() && !networkStepped && !this.#anyoneSteps(machine)) this.#sleep();
-    await this.#settle();
-    this.checks.afterStep(step, random);
+    this.#sleep();
+    return false;
   }
 
   /** A log that begins finds its device in order: docs/testing.md says why. */
@@ -226,8 +246,11 @@ export class World {
     const { regionCount } = this.parameters;
     const limit = (HEAL_STEPS_MAX + HEAL_STEPS_PER_REGION * regionCount) * this.machines.length;
     for (let round = 1; round <= limit && this.#failure === null; round++) {
-      this.random.begin(from + round);
-      await this.#step(from + round, false);
+      this.#begin(from + round);
+      this.nowMs += this.random.next() * 2;
+      if (this.#stepNetwork()) await this.#settle();
+      if (this.#stepMachines()) await this.#settle();
+      this.checks.afterStep(from + round, this.random, this.#happened);
       this.#keepMirrorsNow();
       if (round % 64 === 0 && this.checks.unfinished() === null) {
         this.checks.stateMachines();

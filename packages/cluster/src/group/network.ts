@@ -28,6 +28,10 @@ export interface SimulatedJoinOptions {
   readonly pid?: number;
 }
 
+/** Who does something: a member reads, a node delivers or sends, nodes form a ring. */
+type Doer = SimulatedMember | SimulatedNode | SimulatedNode[];
+type Act = (who: Doer) => void;
+
 /**
  * Corosync's CPG on several nodes, in one process: synchronous, without clock, timers or promises. Nothing happens but by {@link step}.
  *
@@ -42,11 +46,18 @@ export class SimulatedNetwork {
   readonly #chances: SimulationChances;
   readonly #limits: MemberLimits;
   readonly #tokenEntriesMax: number;
+  readonly #acts: Readonly<Record<'read' | 'deliver' | 'send' | 'changeRing', Act>>;
   readonly #nodes: SimulatedNode[];
   /** Members of dead engines that have not read their `died`. */
   readonly #orphans = new Set<SimulatedMember>();
   #expectedVotes: number;
-  #enabled: (() => void)[] = [];
+  /** What can happen now: the first {@link #count} of these. */
+  readonly #enabled: { act: Act; who: Doer }[] = [];
+  #count = 0;
+  /** Nodes that can hear each other and are not in one ring, for each side. Null: to be found anew. */
+  #unstable: SimulatedNode[][] | null = null;
+  /** Nothing can happen since the last step, as far as this network knows. */
+  #quiet = false;
 
   constructor(init: SimulatedNetworkInit) {
     this.#random = init.random;
@@ -57,6 +68,12 @@ export class SimulatedNetwork {
     };
     this.#tokenEntriesMax = init.tokenEntriesMax ?? 4;
     this.#expectedVotes = init.expectedVotes ?? init.nodes.length;
+    this.#acts = {
+      read: (who) => (who as SimulatedMember).read(),
+      deliver: (who) => this.#deliver(who as SimulatedNode),
+      send: (who) => this.#send(who as SimulatedNode, 1 + this.#draw(this.#tokenEntriesMax)),
+      changeRing: (who) => this.#changeRing(who as SimulatedNode[]),
+    };
     const port = {
       counters: this.counters,
       quorate: (ring: Ring) => this.#quorate(ring),
@@ -72,6 +89,7 @@ export class SimulatedNetwork {
     handlers: GroupHandlers,
     options: SimulatedJoinOptions = {},
   ): SimulatedMember {
+    this.#quiet = false;
     checkGroupName(group);
     const node = this.#node(nodeId);
     if (!node.running) throw new Error(`node ${nodeId} has no group engine: start it first`);
@@ -97,14 +115,18 @@ export class SimulatedNetwork {
 
   /** One thing happens, drawn from all that can. False: nothing is left to happen. */
   step(): boolean {
-    this.#enabled = [];
+    if (this.#quiet) return false;
+    this.#count = 0;
     for (const node of this.#nodes) if (node.active) this.#collect(node);
     const changes = this.#collectRingChanges();
-    const others = this.#enabled.length - changes;
-    if (this.#enabled.length === 0) return false;
+    const others = this.#count - changes;
+    if (this.#count === 0) {
+      this.#quiet = true;
+      return false;
+    }
     const change = changes > 0 && (others === 0 || this.#random() < this.#chances.ringChange);
-    const index = change ? others + this.#draw(changes) : this.#draw(others);
-    this.#enabled[index]!();
+    const { act, who } = this.#enabled[change ? others + this.#draw(changes) : this.#draw(others)]!;
+    act(who);
     return true;
   }
 
@@ -116,6 +138,7 @@ export class SimulatedNetwork {
 
   /** The network falls into these parts. Nodes that are not named form one more part. */
   partition(parts: readonly (readonly number[])[]): void {
+    this.#quiet = false;
     for (const node of this.#nodes) {
       node.side = parts.findIndex((part) => part.includes(node.nodeId)) + 1;
     }
@@ -183,10 +206,12 @@ export class SimulatedNetwork {
 
   /** A member stops reading its events; nobody else notices. */
   pauseMember(member: SimulatedMember): void {
+    this.#quiet = false;
     member.paused = true;
   }
 
   resumeMember(member: SimulatedMember): void {
+    this.#quiet = false;
     member.paused = false;
   }
 
@@ -200,6 +225,7 @@ export class SimulatedNetwork {
 
   /** Rings whose quorum this changes are announced again. */
   setExpectedVotes(votes: number): void {
+    this.#quiet = false;
     const before = this.#nodes.map((node) => node.announced !== null && this.#quorate(node.announced));
     this.#expectedVotes = votes;
     this.#nodes.forEach((node, index) => {
@@ -221,34 +247,45 @@ export class SimulatedNetwork {
     return !node.running ? 'down' : node.paused ? 'paused' : 'running';
   }
 
+  #enable(act: Act, who: Doer): void {
+    const slot = this.#enabled[this.#count];
+    if (slot === undefined) this.#enabled.push({ act, who });
+    else {
+      slot.act = act;
+      slot.who = who;
+    }
+    this.#count++;
+  }
+
   /** What this node and its members can do now. */
   #collect(node: SimulatedNode): void {
     for (const member of node.members) {
       if (member.state === 'ended') node.forget(member);
-      else if (member.readable) this.#enabled.push(() => member.read());
+      else if (member.readable) this.#enable(this.#acts.read, member);
     }
     const { ring } = node;
     if (ring === null) return;
-    if (ring.delivered(node.nodeId) < this.#available(node)) this.#enabled.push(() => this.#deliver(node));
+    if (ring.delivered(node.nodeId) < this.#available(node)) this.#enable(this.#acts.deliver, node);
     const mayOrder = ring.lastSender === undefined || ring.lastSender === node.nodeId;
-    if (node.outbox.length > 0 && node.settled && mayOrder)
-      this.#enabled.push(() => this.#send(node, 1 + this.#draw(this.#tokenEntriesMax)));
+    if (node.outbox.length > 0 && node.settled && mayOrder) this.#enable(this.#acts.send, node);
   }
 
   /** Returns how many it added. */
   #collectRingChanges(): number {
     for (const member of this.#orphans) {
       if (member.state === 'ended') this.#orphans.delete(member);
-      else if (member.readable) this.#enabled.push(() => member.read());
+      else if (member.readable) this.#enable(this.#acts.read, member);
     }
-    let changes = 0;
-    for (const side of new Set(this.#nodes.map((node) => node.side))) {
-      const nodes = this.#nodes.filter((node) => node.active && node.side === side);
-      if (nodes.length === 0 || stable(nodes)) continue;
-      changes++;
-      this.#enabled.push(() => this.#changeRing(nodes));
-    }
-    return changes;
+    this.#unstable ??= this.#findUnstable();
+    for (const nodes of this.#unstable) this.#enable(this.#acts.changeRing, nodes);
+    return this.#unstable.length;
+  }
+
+  #findUnstable(): SimulatedNode[][] {
+    const sides = new Set(this.#nodes.map(({ side }) => side));
+    return [...sides]
+      .map((side) => this.#nodes.filter((node) => node.active && node.side === side))
+      .filter((nodes) => nodes.length > 0 && !stable(nodes));
   }
 
   #deliver(node: SimulatedNode): void {
@@ -273,7 +310,8 @@ export class SimulatedNetwork {
   /** A ring that is announced to some only may break. */
   #shake(ring: Ring): void {
     if (ring.lastSender !== undefined) return;
-    const announced = this.#nodes.filter((node) => node.announced === ring).length;
+    let announced = 0;
+    for (const node of this.#nodes) if (node.announced === ring) announced++;
     if (announced === 0 || announced === ring.nodes.length || this.#random() >= this.#chances.unstable)
       return;
     ring.tokenLost = true;
@@ -306,6 +344,8 @@ export class SimulatedNetwork {
 
   /** After every fault: in a ring that is not whole any more, the token is with one node and goes no further. */
   #breakRings(): void {
+    this.#quiet = false;
+    this.#unstable = null;
     for (const ring of new Set(this.#nodes.map((node) => node.ring))) {
       if (ring === null) continue;
       if (wholeRing(ring, this.#nodes)) ring.lastSender = undefined;
@@ -315,6 +355,7 @@ export class SimulatedNetwork {
 
   /** What the member of a dead engine sends is lost. */
   #accept(node: SimulatedNode, member: SimulatedMember, kind: EntryKind, bytes?: Uint8Array): void {
+    this.#quiet = false;
     if (node.members.includes(member)) node.accept(kind, member.process, bytes);
   }
 

@@ -20,6 +20,8 @@ interface Loaded {
   readonly threads: Thread[];
 }
 
+/** The worker and the late flush. */
+const THREADS_PER_TABLE = 2;
 const NO_TIME = Number.POSITIVE_INFINITY;
 
 /**
@@ -33,6 +35,7 @@ export class Kernel {
   suspended = true;
   readonly #io: MirrorIo;
   readonly #random: Random;
+  readonly #onStir: () => void;
   #live: Loaded | null = null;
   #inactive: Loaded | null = null;
   #threads: Thread[] = [];
@@ -41,8 +44,17 @@ export class Kernel {
   #inFlight = 0;
   #nextLuid: number;
 
-  constructor(init: { io: MirrorIo; send: Send; random: Random; firstLuid: number; firstSeq?: number }) {
+  constructor(init: {
+    io: MirrorIo;
+    send: Send;
+    random: Random;
+    firstLuid: number;
+    firstSeq?: number;
+    /** There may be something to do again. */
+    onStir?: () => void;
+  }) {
     this.#io = init.io;
+    this.#onStir = init.onStir ?? (() => {});
     this.#random = init.random;
     this.#nextLuid = init.firstLuid;
     this.proxy = new RequestProxy(init.send, init.firstSeq);
@@ -82,6 +94,7 @@ export class Kernel {
   }
 
   submit(bio: Bio): void {
+    this.#onStir();
     if (this.suspended || this.#live === null) {
       this.#deferred.push(bio);
       return;
@@ -99,6 +112,7 @@ export class Kernel {
   /** Starts a command of an operator, unless one is under way. `done` is told 0 or a negative errno. */
   operate(command: Body<number>, done: (result: number) => void = () => {}): boolean {
     if (this.#operator !== null) return false;
+    this.#onStir();
     const thread: Thread = new Thread('operator', this.#operation(command, done));
     this.#operator = thread;
     this.#threads.push(thread);
@@ -257,6 +271,12 @@ export class Kernel {
   #run(thread: Thread): void {
     thread.run(this.wide.nowMs);
     if (thread.state === ThreadState.ENDED) this.#threads = this.#threads.filter((one) => one !== thread);
+  }
+
+  /** Threads of a table that goes are left: {@link nextMs} does not know when they wake up. */
+  get hasOldThreads(): boolean {
+    const tables = (this.#live === null ? 0 : 1) + (this.#inactive === null ? 0 : 1);
+    return this.#threads.length > THREADS_PER_TABLE * tables + (this.#operator === null ? 0 : 1);
   }
 
   /** When something happens here by itself. */

@@ -73,19 +73,18 @@ export class RequestProxy {
     this.#finish(thread, { ...NOTHING, error: -Errno.ESRCH, size: room });
   }
 
-  /** A datagram from the daemon: `fill_pkg()`. */
+  /** A datagram from the daemon, at the beginning of `bytes`: `fill_pkg()`. */
   receive(bytes: Uint8Array): void {
-    const words = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const isAck = words.getUint16(32, true) === 0;
-    const thread = this.#waiting.get(words.getUint32(isAck ? 24 : 184, true));
+    const isAck = bytes[32] === 0 && bytes[33] === 0;
+    const thread = this.#waiting.get(u32(bytes, isAck ? 24 : 184));
     if (thread === undefined) return;
     if (isAck) {
-      const errno = words.getUint32(28, true);
+      const errno = u32(bytes, 28);
       this.#finish(thread, errno === 0 ? NOTHING : { ...NOTHING, error: -errno });
       return;
     }
-    const error = words.getInt32(180, true);
-    const size = words.getUint32(192, true);
+    const error = u32(bytes, 180) | 0;
+    const size = u32(bytes, 192);
     const request = thread.request as Request;
     if (size > request.room) return this.#finish(thread, { ...NOTHING, error: -ENOSPC });
     // An error leaves the data as it is, but what is stated as its size is the room for the repeated answer.
@@ -93,9 +92,9 @@ export class RequestProxy {
       const text = Buffer.from(bytes.buffer, bytes.byteOffset + HEADER_BYTES, size).toString('latin1');
       return this.#finish(thread, { ...NOTHING, error, size, text });
     }
-    const first = size >= 8 ? words.getInt32(196, true) : 0;
-    const second = size >= 16 ? words.getUint32(204, true) : 0;
-    this.#finish(thread, { error, size, first, second, text: '' });
+    const first = size >= 8 ? u32(bytes, 196) | 0 : 0;
+    const second = size >= 16 ? u32(bytes, 204) : 0;
+    this.#finish(thread, error === 0 && size === 0 ? NOTHING : { error, size, first, second, text: '' });
   }
 
   /** For stories; null where nobody waits for it. */
@@ -151,4 +150,15 @@ export class RequestProxy {
     }
     return length;
   }
+}
+
+/** Little endian; without a view of its own for each datagram. */
+function u32(bytes: Uint8Array, at: number): number {
+  return (
+    ((bytes[at] as number) |
+      ((bytes[at + 1] as number) << 8) |
+      ((bytes[at + 2] as number) << 16) |
+      ((bytes[at + 3] as number) << 24)) >>>
+    0
+  );
 }
