@@ -1,4 +1,4 @@
-import { type GroupMember, LeaveReason, type RingId } from './group/contract.js';
+import { type GroupMember, LeaveReason, RING_SEQ_STEP, type RingId } from './group/contract.js';
 import type { Geometry, Hello, StateIdentity } from './messages.js';
 import { Presence, type ReplicatedState } from './state.js';
 
@@ -11,8 +11,8 @@ export interface Introduced {
 export type Introductions = ReadonlyMap<number, Introduced>;
 
 /**
- * What a round of hellos comes to: who goes on with the state it has, and with which; or who founds the log, when nobody has one. A state that is `doubtful` was left by those who had it,
- * and somebody who took part then has not come back with what he knows: he may have gone on alone, and let his kernel write.
+ * What a round of hellos comes to: who goes on with the state it has, and with which; or who founds the log, when nobody has one. Of a state that is `doubtful` those who have it have been
+ * out of touch, and somebody who took part then has not come back with what he knows: he may have gone on without them, and let his kernel write.
  */
 export type Decision =
   | {
@@ -41,10 +41,9 @@ export function someoneIsImpatient(hellos: Introductions): boolean {
 
 /**
  * The same for all who saw the same hellos. Of several histories the one goes on that a ring with quorum agreed on last; in it the longest; the founder is
- * the one whose hello came first. Null if there are no hellos, or the state that would go on is one that was left, and those who may have gone on with it are still
- * waited for.
+ * the one whose hello came first. Null if there are no hellos, or those who may have gone on with the state that would be chosen are still waited for.
  */
-export function decide(hellos: Introductions): Decision | null {
+export function decide(hellos: Introductions, ring: RingId, ringNodes: readonly number[]): Decision | null {
   let best: StateIdentity | null = null;
   let geometry: Geometry | null = null;
   for (const { hello } of hellos.values()) {
@@ -60,13 +59,38 @@ export function decide(hellos: Introductions): Decision | null {
   for (const [nodeId, { hello }] of hellos) {
     if (hello.state !== null && compare(hello.state, best) === 0) chosen.add(nodeId);
   }
-  const verdict = verdictOf(hellos, chosen);
+  const verdict = isLastWord(hellos, chosen, best, ring, ringNodes) ? 'good' : verdictOf(hellos, chosen);
   return verdict === 'wait'
     ? null
     : { kind: 'continue', chosen, state: best, geometry, doubtful: verdict === 'doubtful' };
 }
 
-/** Whether the state of `chosen` is the last word: it is if one of them never left it, or all whom it needs are here with what they know. */
+/**
+ * Whether nobody can have gone on with the state of `chosen` in a ring with quorum of which they know nothing. Such a ring, and this one, have a node in common.
+ * If that was in none since they agreed, the numbers of the rings tell. And if all nodes here are of `chosen`, each knows the rings that it was in.
+ */
+function isLastWord(
+  hellos: Introductions,
+  chosen: ReadonlySet<number>,
+  { agreedRing }: StateIdentity,
+  ring: RingId,
+  ringNodes: readonly number[],
+): boolean {
+  const stayed = [...chosen].flatMap((nodeId) => {
+    const hello = hellos.get(nodeId)?.hello;
+    return hello === undefined || hello.wasOut ? [] : [hello];
+  });
+  if (stayed.length === 0) return false;
+  if (ring.seq === agreedRing.seq + RING_SEQ_STEP) return true;
+  const here = (nodeId: number) => (hellos.get(nodeId)?.hello.state ?? null) !== null;
+  return (
+    stayed.length === chosen.size &&
+    ringNodes.every((nodeId) => chosen.has(nodeId)) &&
+    stayed.every(({ suspects }) => suspects.every(here))
+  );
+}
+
+/** What may have been missed is known if all who took part with `chosen` are here with what they know. */
 function verdictOf(hellos: Introductions, chosen: ReadonlySet<number>): 'good' | 'wait' | 'doubtful' {
   let waits = false;
   let impatient = false;
@@ -74,7 +98,6 @@ function verdictOf(hellos: Introductions, chosen: ReadonlySet<number>): 'good' |
   for (const nodeId of chosen) {
     const hello = hellos.get(nodeId)?.hello;
     if (hello === undefined) continue;
-    if (hello.needs.length === 0) return 'good';
     impatient ||= hello.impatient;
     for (const needed of hello.needs) {
       const other = hellos.get(needed);

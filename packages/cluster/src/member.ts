@@ -83,7 +83,11 @@ export class Member {
   #former: History | null;
   /** It is part of the history that has arrived. */
   #resumes = false;
-  /** The former state would go on, if those came whom it needs. */
+  /** Nodes of rings with quorum in which this member was since the state was agreed on, and in which it had not come to a decision when they ended. */
+  readonly #undecidedWith = new Set<number>();
+  /** This ring was announced with quorum, now or at any time. */
+  #ringHadQuorum = false;
+  /** The state would go on, if those came who may have gone on with it. */
   #waits = false;
   #impatient = false;
   /** This member was there when the ring began, so that it has heard of everybody who takes part in it. */
@@ -138,7 +142,7 @@ export class Member {
   }
 
   /**
-   * It waits for others: for a hello of a member that says nothing, or, with a state from an earlier life, for those who may have gone on with it. See {@link stopWaiting}.
+   * It waits for others: for a hello of a member that says nothing, or for those who may have gone on with its state while it was out of touch. See {@link stopWaiting}.
    */
   get waits(): boolean {
     return this.#waits;
@@ -255,13 +259,18 @@ export class Member {
   }
 
   ringChanged(ring: RingId, nodes: readonly number[], quorate: boolean): void {
+    const ringNodesBefore = this.#ringNodes;
     this.#quorate = quorate;
     this.#ringNodes = nodes;
     if (this.#phase === 'out') return;
     if (sameRing(ring, this.#ring)) {
+      this.#ringHadQuorum ||= quorate;
       if (this.#phase === 'introducing') this.#decide();
       return;
     }
+    if (this.#ringHadQuorum && !sameRing(this.#ring, this.#agreedRing))
+      for (const nodeId of ringNodesBefore) this.#undecidedWith.add(nodeId);
+    this.#ringHadQuorum = quorate;
     this.#sawRingBegin = !sameRing(this.#ring, NO_RING);
     this.#othersTakePart = false;
     this.#ring = ring;
@@ -341,14 +350,18 @@ export class Member {
             hashLow: state.hash.low,
           };
     const { bootId, geometry } = this.#init;
-    const hello = {
+    const others = state === null ? [] : this.#others();
+    const suspects = others.filter((nodeId) => this.#undecidedWith.has(nodeId));
+    const hello: Hello = {
       bootId,
       geometry,
       audience: audienceOf(this.#members),
       state: identity,
       gone: state === null ? new Map<number, number>() : this.#gone,
-      needs: state === null || this.#former === null ? [] : this.#others(),
+      needs: [...suspects, ...others.filter((nodeId) => !suspects.includes(nodeId))],
+      suspects,
       impatient: this.#impatient,
+      wasOut: state !== null && this.#former !== null,
     };
     this.#emit(MessageKind.HELLO, encodeHello(hello));
   }
@@ -386,8 +399,8 @@ export class Member {
         this.#phase === 'introducing' && this.#state !== null && this.#sawRingBegin && !this.#othersTakePart;
       if (!someoneIsImpatient(this.#hellos)) return;
     }
-    const decision = decide(this.#hellos);
-    this.#waits = decision === null && this.#former !== null;
+    const decision = decide(this.#hellos, this.#ring, this.#ringNodes);
+    this.#waits = decision === null && this.#phase === 'introducing' && this.#state !== null;
     if (decision === null) return;
     const problem = geometryProblem(this.#init.geometry, decision.geometry);
     if (problem !== null) return this.#refuse(problem);
@@ -421,7 +434,7 @@ export class Member {
       if (nodeId !== this.self.nodeId) this.#evidence.state(nodeId, state.position);
     enterRing(state, this.#ring, this.#ringNodes, this.#hellos, chosen);
     if (doubtful) state.doubtAll();
-    const resumed = this.#former !== null;
+    const resumed = this.#former !== null || doubtful;
     this.#agreedRing = this.#ring;
     this.#gone.clear();
     this.#phase = 'active';
@@ -486,6 +499,7 @@ export class Member {
   #activated(how: Activation): void {
     this.#former = null;
     this.#bringing = null;
+    this.#undecidedWith.clear();
     this.#waits = false;
     this.#impatient = false;
     this.#listener.activated(how);

@@ -140,11 +140,12 @@ export interface Hello {
   readonly state: StateIdentity | null;
   /** Nodes that I saw leave since the state was agreed on, and why (`LeaveReason`). */
   readonly gone: ReadonlyMap<number, number>;
-  /**
-   * The state is from an earlier life of the sender, who was out of the group since: these nodes took part then, and may have gone on without it. Empty for a state that was
-   * never left.
-   */
+  /** The other nodes that took part when the state was agreed on. One that the sender was out of touch with may have gone on without it. */
   readonly needs: readonly number[];
+  /** Those of `needs`, its first ones, with which the sender has been in a ring with quorum since that ended before it was heard here what it had decided. */
+  readonly suspects: readonly number[];
+  /** The state is from an earlier life of the sender, who was out of the group since: any of `needs` may have gone on. */
+  readonly wasOut: boolean;
   /** The sender waits no longer for those whom it needs. */
   readonly impatient: boolean;
 }
@@ -160,8 +161,8 @@ export interface Hello {
  * |     32 |    8 | sectors of the target                          |
  * |     40 |    4 | audience                                       |
  * |     44 |    2 | number of nodes needed                         |
- * |     46 |    2 | 1: impatient                                   |
- * |     48 |   32 | agreed ring (u32, u64), position u64, hash 2×u32, 0 u32 |
+ * |     46 |    2 | 1: impatient, 2: was out of the group          |
+ * |     48 |   32 | agreed ring (u32, u64), position u64, hash 2×u32, suspects u32 |
  * |     80 |  5×n | node u32, reason u8                            |
  * |      … |  4×m | node needed u32                                |
  */
@@ -177,7 +178,8 @@ export function encodeHello(hello: Hello): Uint8Array {
   setU64(view, 32, hello.geometry.targetSectors);
   view.setUint32(40, hello.audience, true);
   view.setUint16(44, hello.needs.length, true);
-  view.setUint16(46, Number(hello.impatient), true);
+  view.setUint16(46, Number(hello.impatient) | (Number(hello.wasOut) << 1), true);
+  view.setUint32(76, hello.suspects.length, true);
   if (hello.state !== null) {
     view.setUint32(48, hello.state.agreedRing.nodeId, true);
     setU64(view, 52, hello.state.agreedRing.seq);
@@ -232,7 +234,9 @@ export function decodeHello(bytes: Uint8Array): Hello | null {
           },
     gone,
     needs,
+    suspects: needs.slice(0, view.getUint32(76, true)),
     impatient: (view.getUint16(46, true) & 1) !== 0,
+    wasOut: (view.getUint16(46, true) & 2) !== 0,
   };
 }
 

@@ -46,7 +46,9 @@ const hello: Hello = {
     [9, 1],
   ]),
   needs: [2, 300_000],
+  suspects: [2],
   impatient: true,
+  wasOut: true,
 };
 
 describe('messages', () => {

@@ -189,4 +189,32 @@ describe('stories of partitions', () => {
       clean 9
     `);
   });
+
+  it('who was out of touch believes nothing if the one who may have gone on has not come back with what he knows', () => {
+    tell(`
+      up 1 2
+      cut 1
+      2 marks 5
+      2 clears 5
+      leave 2
+      heal
+      up 2
+      stale 5
+      stale 0
+      in sync 5
+    `);
+  });
+
+  it('… and goes on at once if all who can be heard have been in no other company with quorum', () => {
+    tell(`
+      up 1 2 3
+      1 marks 5
+      cut 1 2 3
+      meet 1 2
+      clean 4
+      dirty 5
+      1 marks 6
+      writing 1: 5 6
+    `);
+  });
 });

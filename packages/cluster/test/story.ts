@@ -11,7 +11,8 @@ import { MemberHost } from './member-host.js';
  *     1 clears 5             … and has not written 5 for a while
  *     kill 1 | crash 1       its daemon dies | its machine does
  *     leave 1                its daemon gives the log up
- *     cut 1 | heal           it cannot hear the others | all hear each other
+ *     cut 1 2 | heal         each of them is alone, the others have each other | all hear each other
+ *     meet 1 2               they hear each other, and the others do
  *     reload 1               its table is loaded anew
  *     clean 5 | dirty 5      what all participants say of a region; `in sync 5`, `not in sync 5`, `stale 5`, `given up 5`
  *     writer 2               who keeps the image
@@ -57,7 +58,12 @@ export function tell(story: string): void {
       boots.set(node as number, 100 + ++incarnations);
       hosts.delete(node as number);
     },
-    cut: ([node]) => network.partition([[node as number], [1, 2, 3].filter((one) => one !== node)]),
+    cut: (nodes) =>
+      network.partition([
+        ...nodes.map((node) => [node]),
+        ...[[1, 2, 3].filter((one) => !nodes.includes(one))].filter(({ length }) => length > 0),
+      ]),
+    meet: (nodes) => network.partition([nodes, [1, 2, 3].filter((one) => !nodes.includes(one))]),
     heal: () => network.heal(),
     reload: ([node]) => host(node as number).reload(),
     marks: ([node, ...regions]) => host(node as number).mark(regions),

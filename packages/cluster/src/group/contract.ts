@@ -40,6 +40,9 @@ export interface JoinedMember extends GroupMember {
   readonly reason: JoinReason;
 }
 
+/** By so much a ring's seq exceeds the highest that one of its nodes has been in, as in corosync (totemsrp): where it is exactly that, none of them was in another one meanwhile. */
+export const RING_SEQ_STEP = 4;
+
 /** Identity of a ring: the nodes that can hear each other between two changes. Two sides of a partition have different ones. */
 export interface RingId {
   /** Its representative. */

@@ -1,4 +1,5 @@
 import type { SimulationChances } from './chances.js';
+import { RING_SEQ_STEP } from './contract.js';
 import type { SimulationCounters } from './counters.js';
 import type { SimulatedNode } from './node.js';
 import { type Entry, EntryKind, type Process, Ring } from './ring.js';
@@ -10,9 +11,6 @@ const ACTIVATE: Entry = {
   acceptedIn: null,
   onlyNodes: null,
 };
-
-/** Corosync's ring numbers grow in these steps. */
-const RING_SEQ_STEP = 4;
 
 /** Its token goes round: all its nodes are in it, at work, and can hear each other. */
 export function wholeRing(ring: Ring, all: readonly SimulatedNode[]): boolean {
