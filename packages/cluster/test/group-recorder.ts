@@ -98,7 +98,8 @@ export class Recorder {
           void group.leave().then(() => this.#note({ kind: 'left' }));
           return;
         case 'close':
-          return group.close();
+          void group.close();
+          return;
         case 'upon':
           this.#upon.set(command.text, command.does);
           return;

@@ -25,6 +25,7 @@ import {
 } from './opened-store.js';
 import type { Served } from './served.js';
 import { ServedLog } from './served-log.js';
+import type { LogIdentity } from './state/format.js';
 import type { RuntimeState } from './state/runtime-state.js';
 import type { StateFile } from './state/state-file.js';
 
@@ -67,6 +68,8 @@ export class LogConstructor implements Constructor {
   readonly #init: ConstructInit;
   /** Constructions under way by name: a CTR that the kernel repeats joins the first one. */
   readonly #underWay = new Map<string, Promise<OpenedStore | null>>();
+  /** Log devices that were opened before their logs may be touched, by what the log's state file says. */
+  readonly #prepared = new Map<string, OpenedStore>();
   /** Logs that are being found again, by name. */
   readonly #restoring = new Map<string, Promise<void>>();
 
@@ -128,12 +131,34 @@ export class LogConstructor implements Constructor {
    * found is unknown to the kernel's next question, whose reconnect tries once more.
    */
   async restoreAll(): Promise<void> {
-    const files = this.#found();
-    const workers = Array.from({ length: RESTORES_AT_ONCE }, async () => {
-      for (let file = files.shift(); file !== undefined; file = files.shift()) await this.#restoreOnce(file);
-    });
-    await Promise.all(workers);
+    await atOnce(this.#found(), (file) => this.#restoreOnce(file));
     this.#init.cluster?.logs.restored();
+    for (const opened of this.#prepared.values()) closeStore(opened);
+    this.#prepared.clear();
+  }
+
+  /**
+   * Opens the devices of all logs that there are, while another process still serves them: what takes most of {@link restoreAll}. Nothing is changed. A device that cannot
+   * be opened now is tried again then. Never rejects.
+   */
+  async prepare(): Promise<void> {
+    await atOnce(this.#found(), (file) => this.#prepareOne(file).catch(() => undefined));
+  }
+
+  async #prepareOne({ identity }: StateFile): Promise<void> {
+    const parameters = this.#parse(identity.constructorText);
+    if (parameters.device === null) return;
+    const opened = await this.#openUnshared({ ...parameters, device: identity.device }, true);
+    // A device that no mirror holds tells of a log that is being made or was given up: its state is to be looked at when it is certain.
+    if (opened.held === true) this.#prepared.set(JSON.stringify(identity), opened);
+    else closeStore(opened);
+  }
+
+  #takePrepared(identity: LogIdentity): OpenedStore | null {
+    const key = JSON.stringify(identity);
+    const opened = this.#prepared.get(key) ?? null;
+    this.#prepared.delete(key);
+    return opened;
   }
 
   #found(): StateFile[] {
@@ -175,7 +200,8 @@ export class LogConstructor implements Constructor {
     const opened =
       parameters.device === null
         ? null
-        : await this.#open(name, { ...parameters, device: identity.device }, true);
+        : (this.#takePrepared(identity) ??
+          (await this.#open(name, { ...parameters, device: identity.device }, true)));
     const served = parameters.clustered
       ? this.#restoreClustered(name, parameters, opened, reconnected, file)
       : this.#restoreLocal(name, parameters, opened, reconnected, file);
@@ -385,12 +411,22 @@ export class LogConstructor implements Constructor {
 
   /** Opens and checks the log device. What is wrong with it is found here, where `dmsetup create` can still fail. */
   async #open(name: LogName, parameters: LogParameters, reconnected: boolean): Promise<OpenedStore> {
+    const opened = await this.#openUnshared(parameters, reconnected);
+    try {
+      this.#refuseSharing(name, opened);
+      return opened;
+    } catch (error) {
+      closeStore(opened);
+      throw error;
+    }
+  }
+
+  async #openUnshared(parameters: LogParameters, reconnected: boolean): Promise<OpenedStore> {
     const device = parameters.device as string;
     const opened = await this.#init.openStore(device);
     try {
       const needed = imageBytes(parameters.regionCount, opened.logicalBlockBytes);
       requireSize(device, opened.sizeBytes, needed, `${parameters.regionCount} regions need`);
-      this.#refuseSharing(name, opened);
       if (parameters.syncMode === 'default' || reconnected)
         await refuseForeignImage(parameters, opened, this.#init);
       return opened;
@@ -428,6 +464,14 @@ export class LogConstructor implements Constructor {
     else length = view.replyBytes(Buffer.from(`${deviceName}\0`, 'latin1'));
     this.#init.send(frame.subarray(0, length), port);
   }
+}
+
+/** At most {@link RESTORES_AT_ONCE} of them. */
+async function atOnce(files: StateFile[], work: (file: StateFile) => Promise<void>): Promise<void> {
+  const workers = Array.from({ length: RESTORES_AT_ONCE }, async () => {
+    for (let file = files.shift(); file !== undefined; file = files.shift()) await work(file);
+  });
+  await Promise.all(workers);
 }
 
 function blocksProblem(

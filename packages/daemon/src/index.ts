@@ -122,6 +122,7 @@ export {
   type DaemonHandOver,
   DaemonStatus,
   LogStatus,
+  type PreviousDaemon,
   type RunningDaemon,
   type Serve,
   type ServeStart,

@@ -164,6 +164,11 @@ export function daemonMetrics(status: () => DaemonStatus, operable: Operable | n
     'Seconds since the daemon began to serve.',
     () => take().uptimeSeconds,
   );
+  metrics.gauge(
+    'dmlog_hand_over_gap_seconds',
+    'Seconds in which nobody read requests while this daemon took the place of another one; 0 where it did not.',
+    () => (take().handOverGapMs ?? 0) / 1000,
+  );
   metrics.gauge('dmlog_resident_memory_bytes', 'Resident memory of the daemon.', () =>
     process.memoryUsage.rss(),
   );

@@ -109,6 +109,8 @@ export const DaemonStatus = z.object({
   version: z.string(),
   pid: z.number().int().min(1),
   uptimeSeconds: z.number().min(0),
+  /** Milliseconds in which nobody read requests while this daemon took the place of another one. Absent: it did not. */
+  handOverGapMs: z.number().optional(),
   transport: TransportStatus,
   logs: z.array(LogStatus),
 });
@@ -133,14 +135,24 @@ export interface DaemonHandOver {
   /** The connector socket. */
   readonly descriptor: number;
   /**
-   * Stops to read requests, between two of them, and waits until writes to log devices have ended; `owed` where some were read and are still to be answered. Null
-   * where a device takes too long: then `resume`.
+   * Stops to read requests, between two of them, and waits until writes to log devices have ended: none begins after that. `owed` where requests were read and are still
+   * to be answered; `pausedAtMs`: when it stopped, on the clock of {@link PreviousDaemon}. Null where a device takes too long: then `resume`.
    */
-  pause(): Promise<{ readonly owed: boolean } | null>;
+  pause(): Promise<PreviousDaemon | null>;
   /** Serves again. Nothing is lost meanwhile. */
   resume(): void;
-  /** Lets go of the logs, which another process serves from now on, and ends. After `pause` only. */
+  /** For good: resolves when another process may serve the logs. After `pause` only. */
+  letGo(): Promise<void>;
+  /** What is left to do after {@link letGo}, which nobody waits for: frees all that the logs hold, closes the socket, ends. */
   release(): Promise<void>;
+}
+
+/** What a daemon leaves to the one that takes its place. */
+export interface PreviousDaemon {
+  /** Requests were read and not answered. */
+  readonly owed: boolean;
+  /** When it stopped to read requests: milliseconds of CLOCK_MONOTONIC, which all processes share. Null: it died before it could say. */
+  readonly pausedAtMs: number | null;
 }
 
 /** How a daemon begins that takes the place of another one, or finds a socket that the last one left. */
@@ -150,7 +162,7 @@ export interface ServeStart {
   /** The socket cannot be used, and one was opened instead. Absent: then the start fails. */
   readonly onUnusable?: (error: unknown) => void;
   /** Resolves when the logs may be touched. All that can be done before has been done when it is called. */
-  readonly takeOver?: () => Promise<{ readonly owed: boolean }>;
+  readonly takeOver?: () => Promise<PreviousDaemon>;
 }
 
 /**

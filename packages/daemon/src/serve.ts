@@ -83,6 +83,11 @@ export function openRuntimeState(config: DaemonConfig, logger: Logger): RuntimeS
   }
 }
 
+/** One clock for all processes of the machine, in milliseconds (CLOCK_MONOTONIC). */
+function monotonicMs(): number {
+  return Number(process.hrtime.bigint() / 1000n) / 1000;
+}
+
 class Daemon implements RunningDaemon {
   readonly closed: Promise<number>;
   readonly operable: Operable;
@@ -100,6 +105,8 @@ class Daemon implements RunningDaemon {
   #paused = false;
   /** Requests that were read and are not answered yet; some never are (the kernel has repeated them). */
   #owed = 0;
+  /** Milliseconds from when the daemon before this one stopped to read until this one did; null: this one succeeded nobody. */
+  #gapMs: number | null = null;
   #end: (exitCode: number) => void = () => {};
   #stopping: Promise<void> | null = null;
 
@@ -162,7 +169,7 @@ class Daemon implements RunningDaemon {
   async start(): Promise<void> {
     const transport = this.#transport;
     const logger = this.#logger;
-    const owedAround = await this.#takeOver();
+    const { owedAround, pausedAtMs } = await this.#takeOver();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, RESTORE_MS_MAX);
@@ -175,21 +182,36 @@ class Daemon implements RunningDaemon {
       if (reply === REPLY_LATER) this.#owed++;
       return reply;
     });
+    if (pausedAtMs !== null) {
+      this.#gapMs = Math.round((monotonicMs() - pausedAtMs) * 10) / 10;
+      // Groups are joined at a tick: not one later than necessary.
+      this.#tick();
+    }
     this.#lookAtCluster();
     if (owedAround !== null) askAgain(owedAround, (bytes, port) => transport.send(bytes, port));
     logger.info(
-      { transport: transport.name, port: transport.port, receiveBufferBytes: transport.receiveBufferBytes },
+      {
+        transport: transport.name,
+        port: transport.port,
+        receiveBufferBytes: transport.receiveBufferBytes,
+        ...(this.#gapMs === null ? {} : { gapMs: this.#gapMs }),
+      },
       'answering the kernel',
     );
   }
 
-  /** The request around which answers may be owed that the process before this one did not give; null where none are. */
-  async #takeOver(): Promise<number | null> {
+  /**
+   * `owedAround`: the request around which answers may be owed that the process before this one did not give; null where none are. `pausedAtMs`: when that process
+   * stopped to read; null where it did not say. All that can be done while it still answers is done before it is asked to stop.
+   */
+  async #takeOver(): Promise<{ owedAround: number | null; pausedAtMs: number | null }> {
     const { takeOver } = this.#start;
-    if (takeOver === undefined) return this.#state?.foundSeq ?? null;
+    if (takeOver === undefined) return { owedAround: this.#state?.foundSeq ?? null, pausedAtMs: null };
     try {
-      const { owed } = await takeOver();
-      return owed ? (this.#state?.lastSeq[0] ?? null) : null;
+      await this.#constructs.prepare();
+      await this.#cluster?.prepare();
+      const { owed, pausedAtMs } = await takeOver();
+      return { owedAround: owed ? (this.#state?.lastSeq[0] ?? null) : null, pausedAtMs };
     } catch (error) {
       await this.#transport.close();
       throw error;
@@ -212,6 +234,7 @@ class Daemon implements RunningDaemon {
       version: manifest.version,
       pid: process.pid,
       uptimeSeconds: (performance.now() - this.#startedAt) / 1000,
+      ...(this.#gapMs === null ? {} : { handOverGapMs: this.#gapMs }),
       transport: { name: this.#transport.name, ...this.#transport.stats(), ...this.#dispatchTotals() },
       logs,
     };
@@ -231,8 +254,12 @@ class Daemon implements RunningDaemon {
       resume: () => {
         if (this.#stopping !== null) return;
         this.#paused = false;
+        for (const [, served] of this.#dispatcher.logs.entries()) served.resume();
         socket.resume();
         this.#startTicking();
+      },
+      letGo: async () => {
+        await this.#cluster?.leave();
       },
       release: () => {
         this.#stopping ??= this.#release();
@@ -241,9 +268,10 @@ class Daemon implements RunningDaemon {
     };
   }
 
-  async #pause(socket: SocketHandOver): Promise<{ owed: boolean } | null> {
+  async #pause(socket: SocketHandOver): Promise<{ owed: boolean; pausedAtMs: number } | null> {
     if (this.#stopping !== null) return null;
     this.#paused = true;
+    const pausedAtMs = monotonicMs();
     socket.pause();
     this.#stopTicking();
     const until = performance.now() + PAUSE_MS_MAX;
@@ -254,7 +282,14 @@ class Daemon implements RunningDaemon {
     // A write of this process must not reach the device after one of the next. An answer may be missing: the kernel is asked to repeat its request.
     // So is one that waits for a device: a log that is being made here would be made there, too.
     const busy = this.#writing() || (this.#owed > 0 && poolIsBusy());
-    return busy || this.#stopping !== null ? null : { owed: this.#owed !== 0 };
+    if (busy || this.#stopping !== null) return null;
+    let owed = this.#owed !== 0;
+    for (const [, served] of this.#dispatcher.logs.entries()) {
+      // From this moment on nothing is written here, whatever flush of the legs ends and whatever a group says.
+      served.pause();
+      owed ||= served.owes === true;
+    }
+    return { owed, pausedAtMs };
   }
 
   #writing(): boolean {

@@ -29,6 +29,9 @@ export class ServedLog implements Served {
   readonly #onWritten: (error: Error | null) => void;
   readonly #onLegsFlushed: (error: Error | null) => void;
   #closed = false;
+  #paused = false;
+  /** The end of a flush of the legs that came while this was paused: what follows from it is a write. */
+  #legsFlushedMeanwhile: { readonly error: Error | null } | null = null;
   #writes = 0;
   #writeFailing = false;
   #legsFailing = false;
@@ -88,6 +91,18 @@ export class ServedLog implements Served {
     this.#effects.reset();
     this.log.tick(nowMs, this.#effects);
     this.#perform(this.#effects);
+  }
+
+  /** For logs in which nothing is written at the moment. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    const flushed = this.#legsFlushedMeanwhile;
+    this.#legsFlushedMeanwhile = null;
+    if (flushed !== null) this.#legsFlushed(flushed.error);
   }
 
   close(): void {
@@ -178,6 +193,10 @@ export class ServedLog implements Served {
 
   #legsFlushed(error: Error | null): void {
     if (this.#closed) return;
+    if (this.#paused) {
+      this.#legsFlushedMeanwhile = { error };
+      return;
+    }
     if (error !== null) {
       this.counters.legFlushFailures++;
       this.#legs?.invalidate();

@@ -60,9 +60,14 @@ export interface Served {
   readonly imageKeeper: object;
   /** Whether a write to the log device is under way. Absent where the log does not know. */
   readonly writing?: boolean;
+  /** Some of its requests were left without an answer, and are to be repeated when there is one. Absent: none. */
+  readonly owes?: boolean;
   /** Serves a request: `effects` holds the reply, everything else that was asked for is under way when this returns. */
   request(view: FrameView, port: number, effects: Effects): void;
   tick(nowMs: number): void;
+  /** No I/O begins from now on, whatever ends or is heard. What was asked for meanwhile begins at {@link resume}: or another process does it. */
+  pause(): void;
+  resume(): void;
   /** Gives up what it holds. I/O under way ends unheard. Kept state stays: the next process goes on with it. */
   close(): void;
   /** Closes a log that the kernel does not have any more, and forgets its state. */

@@ -8,6 +8,7 @@ import {
   giveWayToSuccessor,
   type HandOverMessage,
   inheritedPredecessor,
+  type PreviousDaemon,
   SUCCESSOR_VARIABLE,
 } from '../src/index.js';
 import { errnoOf, Kernel, log, MemoryDevice } from './kernel.js';
@@ -61,12 +62,15 @@ class Place implements DaemonHandOver {
   /** Times that it cannot pause. */
   busy = 0;
   owed = false;
-  async pause(): Promise<{ owed: boolean } | null> {
+  async pause(): Promise<PreviousDaemon | null> {
     this.calls.push('pause');
-    return this.busy-- > 0 ? null : { owed: this.owed };
+    return this.busy-- > 0 ? null : { owed: this.owed, pausedAtMs: 17 };
   }
   resume(): void {
     this.calls.push('resume');
+  }
+  async letGo(): Promise<void> {
+    this.calls.push('letGo');
   }
   async release(): Promise<void> {
     this.calls.push('release');
@@ -97,9 +101,9 @@ describe('a hand-over', () => {
     expect(predecessor?.descriptor).toBe(3);
     // What the next daemon starts is no successor.
     expect(environment).toEqual({});
-    expect(await predecessor?.takeOver()).toEqual({ owed: false });
+    expect(await predecessor?.takeOver()).toEqual({ owed: false, pausedAtMs: 17 });
     expect(await given).toBe(true);
-    expect(handOver.calls).toEqual(['pause', 'release']);
+    expect(handOver.calls).toEqual(['pause', 'letGo', 'release']);
     expect([child.said, own.said]).toEqual([
       ['yours', 'released'],
       ['ready', 'taken'],
@@ -110,7 +114,7 @@ describe('a hand-over', () => {
   it('tells that answers are owed', async () => {
     const { own, handOver, given, environment } = couple();
     handOver.owed = true;
-    expect(await inheritedPredecessor(own, environment)?.takeOver()).toEqual({ owed: true });
+    expect(await inheritedPredecessor(own, environment)?.takeOver()).toMatchObject({ owed: true });
     expect(await given).toBe(true);
   });
 
@@ -119,7 +123,7 @@ describe('a hand-over', () => {
     handOver.busy = 2;
     await inheritedPredecessor(own, environment)?.takeOver();
     expect(await given).toBe(true);
-    expect(handOver.calls).toEqual(['pause', 'resume', 'pause', 'resume', 'pause', 'release']);
+    expect(handOver.calls).toEqual(['pause', 'resume', 'pause', 'resume', 'pause', 'letGo', 'release']);
   });
 
   it('leaves the daemon serving where the next one ends before it is ready', async () => {
@@ -154,7 +158,7 @@ describe('a hand-over', () => {
     say({ dmlog: 'ready' });
     expect(await given).toBe(true);
     expect(offers).toEqual([1, 2]);
-    expect(handOver.calls).toEqual(['pause', 'resume', 'pause', 'release']);
+    expect(handOver.calls).toEqual(['pause', 'resume', 'pause', 'letGo', 'release']);
   });
 
   it('ends the next daemon where this one refuses', async () => {
@@ -172,7 +176,7 @@ describe('a hand-over', () => {
       if (step === 'taken') own.emit('message', { dmlog: 'yours', owed: false });
       await vi.waitFor(() => expect(own.said.at(-1)).toBe(step), { timeout: 20_000 });
       own.disconnect();
-      expect(await taking).toEqual({ owed: true });
+      expect(await taking).toEqual({ owed: true, pausedAtMs: null });
     },
   );
 
@@ -194,7 +198,7 @@ describe('a daemon that is paused', () => {
   it('answers nothing, keeps what arrives, and goes on when it is resumed', async () => {
     const kernel = await Kernel.start();
     await kernel.resume(A, '16384 core 1024');
-    expect(await kernel.daemon.handOver?.pause()).toEqual({ owed: false });
+    expect(await kernel.daemon.handOver?.pause()).toMatchObject({ owed: false });
     const seq = kernel.send(A, R.GET_SYNC_COUNT, new Uint8Array(0));
     expect(await kernel.settled(seq)).toBeNull();
     kernel.daemon.handOver?.resume();
@@ -214,7 +218,7 @@ describe('a daemon that is paused', () => {
     const seq = kernel.send(A, R.FLUSH, new Uint8Array(0));
     const paused = kernel.daemon.handOver?.pause();
     setTimeout(() => end(), 20);
-    expect(await paused).toEqual({ owed: false });
+    expect(await paused).toMatchObject({ owed: false });
     expect(errnoOf(await kernel.settled(seq))).toBe(0);
     expect(device.isClean(3)).toBe(false);
   });
@@ -236,11 +240,36 @@ describe('a daemon that is paused', () => {
     expect(errnoOf(await kernel.settled(seq))).toBe(0);
   });
 
+  it("begins no write any more, although a flush of the legs ends then: that clear is the next one's", async () => {
+    const device = new MemoryDevice(16);
+    const kernel = await Kernel.start({ '/dev/log': device });
+    await kernel.resume(A, DISK);
+    await kernel.ask(A, R.MARK_REGION, 3);
+    const marked = kernel.send(A, R.FLUSH, new Uint8Array(0));
+    expect(errnoOf(await kernel.settled(marked))).toBe(0);
+    let end = (): void => {};
+    device.beforeLegsFlushed = () =>
+      new Promise((resolve) => {
+        end = resolve;
+      });
+    await kernel.ask(A, R.CLEAR_REGION, 3);
+    await kernel.ask(A, R.FLUSH);
+    await vi.waitFor(() => expect(device.legFlushes).toBe(1), { timeout: 20_000 });
+    expect(await kernel.daemon.handOver?.pause()).toMatchObject({ owed: false });
+    const { writes } = device;
+    end();
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect({ writes: device.writes, clean: device.isClean(3) }).toEqual({ writes, clean: false });
+    kernel.daemon.handOver?.resume();
+    await vi.waitFor(() => expect(device.isClean(3)).toBe(true), { timeout: 20_000 });
+  });
+
   it('lets go of its logs without a word to the kernel', async () => {
     const device = new MemoryDevice(16);
     const kernel = await Kernel.start({ '/dev/log': device });
     await kernel.resume(A, DISK);
     await kernel.daemon.handOver?.pause();
+    await kernel.daemon.handOver?.letGo();
     await kernel.daemon.handOver?.release();
     expect(await kernel.daemon.closed).toBe(0);
     expect(device.closed).toBe(1);

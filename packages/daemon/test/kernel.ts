@@ -5,7 +5,7 @@ import pino from 'pino';
 import type { DaemonConfig } from '../src/config/schema.js';
 import type { OpenedStore } from '../src/opened-store.js';
 import { type ServeParts, serve } from '../src/serve.js';
-import type { RunningDaemon } from '../src/serve-types.js';
+import type { RunningDaemon, ServeStart } from '../src/serve-types.js';
 
 const CONFIG: DaemonConfig = {
   runtimeDir: '/nonexistent',
@@ -36,6 +36,8 @@ export class MemoryDevice {
   beforeOpen: () => Promise<void> = async () => {};
   /** Told before each write is on the medium; may hold it back until it resolves. */
   beforeWrite: () => Promise<void> = async () => {};
+  /** Awaited before a flush of the legs ends. */
+  beforeLegsFlushed: () => Promise<void> = async () => {};
 
   readonly kernelName: string;
 
@@ -77,7 +79,7 @@ export class MemoryDevice {
       legs: {
         flush: (done) => {
           this.legFlushes++;
-          later(this.failLegs, done);
+          this.beforeLegsFlushed().then(() => later(this.failLegs, done));
         },
         invalidate: () => {},
         close: () => {},
@@ -118,7 +120,7 @@ export class Kernel {
   static async start(
     devices: Record<string, MemoryDevice> = {},
     config: Partial<DaemonConfig> = {},
-    options: Pick<ServeParts, 'openState' | 'cluster'> & { firstSeq?: number } = {},
+    options: Pick<ServeParts, 'openState' | 'cluster'> & { firstSeq?: number; start?: ServeStart } = {},
   ): Promise<Kernel> {
     const replies = new Map<number, Reply>();
     const lines: Record<string, unknown>[] = [];
@@ -144,7 +146,7 @@ export class Kernel {
         return device.open();
       },
     };
-    const daemon = await serve({ ...CONFIG, ...config }, logger, parts);
+    const daemon = await serve({ ...CONFIG, ...config }, logger, parts, options.start);
     const kernel = new Kernel(daemon, transport as LoopbackTransport, replies, lines);
     kernel.#seq = options.firstSeq ?? 1;
     return kernel;

@@ -9,6 +9,7 @@ import {
   openRuntimeState,
   RuntimeState,
   type ServeParts,
+  type ServeStart,
 } from '../src/index.js';
 import { scratchDirectory } from './helpers/scratch.js';
 import { errnoOf, Kernel, log, MemoryDevice, values } from './kernel.js';
@@ -30,13 +31,21 @@ class Host {
   bootId = 'boot-1';
   #firstSeq = 10_000;
 
-  start(devices: Record<string, MemoryDevice> = {}): Promise<Kernel> {
+  start(devices: Record<string, MemoryDevice> = {}, takeOver?: ServeStart['takeOver']): Promise<Kernel> {
     const openState: ServeParts['openState'] = ({ runtimeDir }, logger) =>
       new RuntimeState({ runtimeDir, logger, binding: this.binding, bootId: this.bootId });
     // The kernel goes on counting. Far enough that no "ask again" is taken for an answer.
     this.#firstSeq += 10_000;
     const { runtimeDir } = this;
-    return Kernel.start(devices, { runtimeDir }, { openState, firstSeq: this.#firstSeq });
+    return Kernel.start(
+      devices,
+      { runtimeDir },
+      {
+        openState,
+        firstSeq: this.#firstSeq,
+        ...(takeOver === undefined ? {} : { start: { descriptor: null, takeOver } }),
+      },
+    );
   }
 
   get files(): string[] {
@@ -75,6 +84,53 @@ describe('a daemon that is started again', () => {
     expect(values(await second.ask(A, R.IS_CLEAN, 2))).toEqual([1]);
     expect(loud(second)).toEqual([]);
   });
+
+  it('opens the devices before it takes the place of a daemon that still serves, and believes only what it finds then', async () => {
+    const host = new Host();
+    const device = new MemoryDevice(REGIONS);
+    const first = await host.start(onDevice(device));
+    await first.resume(A, `${DISK} nosync`);
+    await first.ask(A, R.MARK_REGION, 1);
+    let openedBefore = 0;
+    const second = await host.start(onDevice(device), async () => {
+      openedBefore = device.opened;
+      // All of this is later than what was prepared.
+      await first.ask(A, R.MARK_REGION, 5);
+      await first.resume(B, CORE);
+      await first.daemon.handOver?.pause();
+      return { owed: false, pausedAtMs: null };
+    });
+    expect({ before: openedBefore, after: device.opened }).toEqual({ before: 2, after: 2 });
+    expect(
+      second.daemon
+        .status()
+        .logs.map(({ uuid }) => uuid)
+        .sort(),
+    ).toEqual(['LVM-aaaa', 'LVM-bbbb']);
+    expect(values(await second.ask(A, R.IS_CLEAN, 5))).toEqual([0]);
+    expect(device.closed).toBe(0);
+  });
+
+  it.each(['gone', 'not held'])(
+    'closes a device again that it prepared for a log which is %s by then',
+    async (how) => {
+      const host = new Host();
+      const device = new MemoryDevice(REGIONS);
+      const first = await host.start(onDevice(device));
+      await first.resume(A, `${DISK} nosync`);
+      if (how === 'not held') device.held = false;
+      const second = await host.start(onDevice(device), async () => {
+        device.held = true;
+        if (how === 'gone') {
+          for (const type of [R.PRESUSPEND, R.POSTSUSPEND, R.DTR]) await first.ask(A, type);
+        }
+        return { owed: false, pausedAtMs: null };
+      });
+      expect(second.daemon.status().logs.length).toBe(how === 'gone' ? 0 : 1);
+      // The first daemon's own at DTR; the one that was prepared.
+      expect(device.closed).toBe(how === 'gone' ? 2 : 1);
+    },
+  );
 
   it('takes the CTR and RESUME of a reconnect for a repetition', async () => {
     const host = new Host();

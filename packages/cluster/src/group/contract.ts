@@ -91,8 +91,11 @@ export interface OrderedGroup {
   send(bytes: Uint8Array): boolean;
   /** Resolves after the group was left, with its place in the order after all that was sent before, or when the engine is gone: no event follows it. */
   leave(): Promise<void>;
-  /** Ends without leaving, as a dying process does: others see PROCDOWN. No event follows. Safe at any time, twice too. */
-  close(): void;
+  /**
+   * Ends without leaving, as a dying process does: others see PROCDOWN. No event follows. Safe at any time, twice too. Resolves when the engine knows, so that whoever
+   * joins then comes after it in the order; or when it does not answer for a second. Never rejects.
+   */
+  close(): Promise<void>;
 }
 
 /**

@@ -118,9 +118,9 @@ class CorosyncMembership implements OrderedGroup {
     return this.#leaving;
   }
 
-  close(): void {
+  close(): Promise<void> {
     this.#ended = true;
-    void this.#joinedGroup.close();
+    return this.#joinedGroup.close();
   }
 
   get #joinedGroup(): CpgGroup {
@@ -141,7 +141,7 @@ class CorosyncMembership implements OrderedGroup {
       event();
     } catch (thrown) {
       if (this.#ended) return;
-      this.close();
+      void this.close();
       this.#handlers.died(thrown instanceof Error ? thrown : new Error(String(thrown)));
     }
   }

@@ -133,7 +133,7 @@ export class SimulatedMember implements OrderedGroup {
     this.end();
   }
 
-  close(): void {
+  async close(): Promise<void> {
     if (this.#state === 'ended') return;
     this.end();
     this.#port.gone(this);
@@ -181,7 +181,7 @@ export class SimulatedMember implements OrderedGroup {
     } catch (thrown) {
       if (this.#state === 'ended') return;
       const error = thrown instanceof Error ? thrown : new Error(String(thrown));
-      this.close();
+      void this.close();
       this.#handlers.died(error);
     }
   }

@@ -190,7 +190,7 @@ export class SimulatedNetwork {
 
   /** The process of a member ends without a word. Same as its `close()`. */
   killMember(member: SimulatedMember): void {
-    member.close();
+    void member.close();
   }
 
   /** A host stands still. The others see it down, if it does for long enough: when a ring forms without it. */

@@ -9,6 +9,9 @@ import { type Dmsetup, dmsetup } from './dmsetup.js';
 import { latePairs } from './late-pairs.js';
 import { Reloader } from './reloader.js';
 
+/** How long the start waits for a corosync that does not answer, before it takes another daemon's place all the same. */
+const PREPARE_MS_MAX = 1000;
+
 const BOOT_ID = '/proc/sys/kernel/random/boot_id';
 
 /** How a daemon reaches the groups of its clustered logs. */
@@ -38,8 +41,12 @@ export interface ClusterDaemon {
 export interface ClusterService {
   readonly logs: ClusteredLogs;
   readonly check: () => Promise<void>;
+  /** Reaches for corosync before its groups are needed, so that what is slow at the first time is done. Waits for a second at most, and never rejects. */
+  prepare(): Promise<void>;
   /** No reload begins any more. The logs are closed one by one. */
   close(): void;
+  /** The same, and resolves when this process is out of all groups, for those as by its death. For who has paused all logs. */
+  leave(): Promise<void>;
 }
 
 export function openCluster(access: ClusterAccess, daemon: ClusterDaemon): ClusterService {
@@ -57,5 +64,22 @@ export function openCluster(access: ClusterAccess, daemon: ClusterDaemon): Clust
     onReloadNeeded: (host) => reloader?.want(host),
     logger,
   });
-  return { logs, check: access.check, close: () => reloader?.close() };
+  const close = () => reloader?.close();
+  return {
+    logs,
+    check: access.check,
+    prepare: async () => {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, PREPARE_MS_MAX);
+      });
+      await Promise.race([access.check().catch(() => undefined), late]);
+      clearTimeout(timer);
+    },
+    close,
+    leave: () => {
+      close();
+      return logs.leave();
+    },
+  };
 }

@@ -57,6 +57,12 @@ export class ClusteredLogs {
     this.#parts.state?.keepShared(new Set(files));
   }
 
+  /** Resolves when this process is in no group any more. Nothing is served after that. */
+  async leave(): Promise<void> {
+    const hosts = [...this.#hosts.values()].flatMap((ofOneLog) => [...ofOneLog]);
+    await Promise.all(hosts.map((host) => host.close()));
+  }
+
   #serve(init: ClusteredLogInit, host: ReplicaHost, memory: LogMemory | null): ServedClusteredLog {
     const { name, parameters, opened } = init;
     return new ServedClusteredLog({

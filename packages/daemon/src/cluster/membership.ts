@@ -69,12 +69,16 @@ export class Membership {
     this.#group?.leave().then(this.#markOver, this.#markOver);
   }
 
-  /** Ends as a dying process does: others see PROCDOWN. No event follows. */
-  close(): void {
+  /** Ends as a dying process does: others see PROCDOWN. No event follows. Resolves when the group's engine knows: whoever joins then comes after it. */
+  async close(): Promise<void> {
     if (this.#ended) return;
     this.#end();
-    this.#group?.close();
-    if (this.#group !== null) this.#markOver();
+    const group = this.#group;
+    // Not joined yet: `#begin` leaves.
+    if (group === null) return this.over;
+    const known = group.close();
+    this.#markOver();
+    await known;
   }
 
   #handlers(): GroupHandlers {
@@ -118,7 +122,7 @@ export class Membership {
     try {
       while (sent < this.#waiting.length && group.send(this.#waiting[sent] as Uint8Array)) sent++;
     } catch (error) {
-      group.close();
+      void group.close();
       this.#lost(error as Error);
       return;
     }

@@ -72,6 +72,9 @@ export class ReplicaHost {
   #marksUnknown = false;
   #closed = false;
   #writing = false;
+  /** Between {@link pause} and {@link resume}: I/O that was asked for meanwhile begins then. */
+  #paused = false;
+  #deferred: (() => void)[] = [];
   #writeFailing = false;
   #legsFailing = false;
   #lastTickMs = -1;
@@ -117,6 +120,11 @@ export class ReplicaHost {
   /** How long it took the last time to be let into the group and to take part. */
   get joinSeconds(): number | null {
     return this.#joinSeconds;
+  }
+
+  /** Some requests are to be answered when there is an answer. */
+  get owes(): boolean {
+    return this.#silent.length > 0;
   }
 
   /** A write to the log device is under way. */
@@ -165,7 +173,7 @@ export class ReplicaHost {
   /** The process ends, or something else serves the table. With the last one: for the group that is a daemon's death, as kernels go on with what they believe. */
   release(log: HostedLog): void {
     this.#logs.delete(log);
-    if (this.#logs.size === 0) this.#close();
+    if (this.#logs.size === 0) void this.close();
     else if (this.#current === log) this.#current = [...this.#logs].at(-1) ?? null;
   }
 
@@ -179,10 +187,30 @@ export class ReplicaHost {
     this.#closed = true;
   }
 
-  #close(): void {
+  /** No I/O begins from now on: another process may be about to do it. What the group says is still heard. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    for (const begin of this.#deferred.splice(0)) begin();
+  }
+
+  /**
+   * For good: another process goes on with the log, and joins its group. Resolves when this one is out of it, for the group as by its death.
+   */
+  async close(): Promise<void> {
     this.#closed = true;
-    this.#membership?.close();
+    const membership = this.#membership;
     this.#membership = null;
+    await membership?.close();
+  }
+
+  /** Begins at once, or when {@link resume} says so. */
+  #begin(io: () => void): void {
+    if (this.#paused) this.#deferred.push(io);
+    else io();
   }
 
   /** Serves a request of one of its tables' kernel; the reply goes to `reply`. */
@@ -247,9 +275,9 @@ export class ReplicaHost {
     if (effects.warning !== null) this.#warn(effects.warning);
     if (effects.leave) this.#leave();
     if (effects.join) this.#join();
-    if (effects.write) this.#write();
-    if (effects.readImage) this.#readImage();
-    if (effects.flushLegs) this.#flushLegs();
+    if (effects.write) this.#begin(() => this.#write());
+    if (effects.readImage) this.#begin(() => this.#readImage());
+    if (effects.flushLegs) this.#begin(() => this.#flushLegs());
     this.#look();
   }
 

@@ -57,6 +57,14 @@ export class ServedClusteredLog implements Served, HostedLog {
     return this.host;
   }
 
+  get writing(): boolean {
+    return this.host.isWriting;
+  }
+
+  get owes(): boolean {
+    return this.host.owes;
+  }
+
   request(view: FrameView, port: number, effects: Effects): void {
     this.counters.requests++;
     if (view.type === RequestType.RESUME) {
@@ -78,6 +86,14 @@ export class ServedClusteredLog implements Served, HostedLog {
 
   tick(nowMs: number): void {
     this.host.tick(nowMs);
+  }
+
+  pause(): void {
+    this.host.pause();
+  }
+
+  resume(): void {
+    this.host.resume();
   }
 
   close(): void {

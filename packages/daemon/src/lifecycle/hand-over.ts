@@ -4,11 +4,13 @@
  *
  * | from | step       | what holds when it is said                                                                   |
  * |------|------------|----------------------------------------------------------------------------------------------|
- * | new  | `ready`    | code is loaded, configuration read, the socket adopted but not read, memory mapped             |
- * | old  | `yours`    | it reads nothing more, and its writes to log devices have ended; `owed`: answers are missing    |
+ * | new  | `ready`    | code is loaded, configuration read, the socket adopted but not read, log devices open, corosync reached |
+ * | old  | `yours`    | it reads nothing more, its writes to log devices have ended and none begins; `owed`: answers are missing |
  * | old  | `refused`  | a device is too slow for that: it serves on, the new one ends                                  |
  * | new  | `taken`    | it is alive and goes on, with the number of the offer; too late, the old one serves and offers again |
- * | old  | `released` | logs, control socket and lock are the new one's                                                |
+ * | old  | `released` | logs and socket are the new one's: it finds the logs and reads. The control socket and the lock follow |
+ *
+ * Requests wait from `yours` until the new one reads: what can be done before or after is not done then.
  *
  * Whoever of the two dies at any step leaves a daemon that serves, or what a kill -9 leaves: the state of all logs, and a socket where a service manager keeps it.
  */
@@ -23,8 +25,9 @@ export const HandOverMessage = z.object({
   dmlog: z.enum(['ready', 'yours', 'refused', 'taken', 'released']),
   /** With `yours` and `taken`: which offer. One that is answered too late does not count. */
   offer: z.number().int().optional(),
-  /** With `yours`. */
+  /** With `yours`: see `PreviousDaemon`. */
   owed: z.boolean().optional(),
+  pausedAtMs: z.number().nullable().optional(),
   /** With `refused`. */
   reason: z.string().optional(),
 });

@@ -1,3 +1,4 @@
+import type { PreviousDaemon } from '../serve-types.js';
 import { LifecycleError } from './errors.js';
 import { type HandOverChannel, HandOverTalk, SUCCESSOR_VARIABLE } from './hand-over.js';
 
@@ -6,11 +7,11 @@ export interface Predecessor {
   /** The connector socket. */
   readonly descriptor: number;
   /**
-   * Says that this process is ready, and resolves when the place is its own; `owed` where some requests were read and not answered.
+   * Says that this process is ready, and resolves when logs and socket are its own.
    *
    * @throws LifecycleError `ERR_HANDOVER`: the predecessor serves on.
    */
-  takeOver(): Promise<{ readonly owed: boolean }>;
+  takeOver(): Promise<PreviousDaemon>;
 }
 
 /** Null where this process was started by anybody else. Says so only once: what this process starts is no successor. */
@@ -35,18 +36,20 @@ export function inheritedPredecessor(
 }
 
 /** A predecessor that dies meanwhile leaves what a kill -9 leaves: its lock is free, and its requests were perhaps not answered. */
-async function takeOver(talk: HandOverTalk): Promise<{ owed: boolean }> {
+async function takeOver(talk: HandOverTalk): Promise<PreviousDaemon> {
   await talk.say({ dmlog: 'ready' });
   let owed = true;
+  let pausedAtMs: number | null = null;
   for (;;) {
     const heard = await talk.next();
-    if (heard === null) return { owed: true };
-    if (heard.dmlog === 'released') return { owed };
+    if (heard === null) return { owed: true, pausedAtMs };
+    if (heard.dmlog === 'released') return { owed, pausedAtMs };
     if (heard.dmlog !== 'yours') {
       const why = heard.reason ?? `it said ${heard.dmlog}`;
       throw new LifecycleError('ERR_HANDOVER', `the daemon before this one serves on: ${why}`);
     }
     owed = heard.owed !== false;
+    pausedAtMs = heard.pausedAtMs ?? null;
     await talk.say({ dmlog: 'taken', ...(heard.offer === undefined ? {} : { offer: heard.offer }) });
   }
 }

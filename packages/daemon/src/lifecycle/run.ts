@@ -46,7 +46,7 @@ export interface RunOptions {
  * Runs a daemon in the foreground until it ends, and resolves with its exit code. Never rejects.
  *
  * Order: preflight, lock, runtime directory, a look at the control socket, serve, control socket. So the socket exists only once the daemon
- * can answer: who waits for it waits for the right thing. A successor serves all but the last step before it asks for the lock.
+ * can answer: who waits for it waits for the right thing. A successor serves before it takes lock and control socket: requests wait meanwhile, those do not.
  */
 export async function runDaemon(options: RunOptions): Promise<number> {
   const { config, logger } = options;
@@ -69,7 +69,7 @@ export async function runDaemon(options: RunOptions): Promise<number> {
         'UNSAFE: requests of any local process are served (--unsafe-accept-user-requests); use it in tests only',
       );
     }
-    const running = await options.serve(config, logger, startOf(predecessor, manager, place, logger));
+    const running = await options.serve(config, logger, startOf(predecessor, manager, logger));
     bugs.arm(running);
     const metrics = daemonMetrics(() => running.status(), running.operable ?? null);
     const pauses = observePauses();
@@ -82,7 +82,13 @@ export async function runDaemon(options: RunOptions): Promise<number> {
         operatorMethods(running.operable, () => running.status()),
       );
     }
-    await openControl(control, running);
+    await openControl(running, async () => {
+      if (predecessor !== null) {
+        await place.takeFromDying();
+        await place.checkControl();
+      }
+      await control.listen();
+    });
     options.onServing?.();
     await manager.ready(running.handOver?.descriptor ?? null);
     const closeHttp = await serveHttp(running, () => metrics.text(), config.http, logger);
@@ -116,21 +122,11 @@ async function useRuntimeDir({ config, logger }: RunOptions): Promise<void> {
 }
 
 /** Where the socket comes from, and when the logs are this process's. */
-function startOf(
-  predecessor: Predecessor | null,
-  manager: ServiceManager,
-  place: Place,
-  logger: Logger,
-): ServeStart {
+function startOf(predecessor: Predecessor | null, manager: ServiceManager, logger: Logger): ServeStart {
   if (predecessor !== null) {
     return {
       descriptor: predecessor.descriptor,
-      takeOver: async () => {
-        const taken = await predecessor.takeOver();
-        await place.takeFromDying();
-        await place.checkControl();
-        return taken;
-      },
+      takeOver: () => predecessor.takeOver(),
     };
   }
   return {
@@ -146,9 +142,9 @@ function startOf(
 }
 
 /** A daemon that serves but cannot be asked is not left behind. */
-async function openControl(control: ControlServer, daemon: RunningDaemon): Promise<void> {
+async function openControl(daemon: RunningDaemon, open: () => Promise<void>): Promise<void> {
   try {
-    await control.listen();
+    await open();
   } catch (error) {
     await daemon.stop('no control socket');
     throw error;

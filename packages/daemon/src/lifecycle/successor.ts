@@ -15,7 +15,7 @@ const OFFER_AGAIN_MS = 200;
 export interface SuccessorOptions {
   readonly handOver: DaemonHandOver;
   readonly logger: Logger;
-  /** Frees everything that the next daemon needs: logs, control socket, lock. */
+  /** Frees everything else that the next daemon needs, while that one serves: control socket, lock. */
   readonly release: (pid: number) => Promise<void>;
   /** Default: `startSuccessor`. */
   readonly start?: (descriptor: number) => ChildProcess;
@@ -52,7 +52,6 @@ export async function giveWayToSuccessor(options: SuccessorOptions): Promise<boo
   });
   options.signal?.removeEventListener('abort', abort);
   if (problem === null) {
-    await talk.say({ dmlog: 'released' });
     talk.end();
     child.unref();
     return true;
@@ -84,11 +83,15 @@ async function negotiate(
     return pausedAt;
   }
   commit();
-  await release(child.pid as number).catch((error: unknown) => {
+  const failed = (error: unknown): void => {
     logger.error({ err: error }, 'not everything could be let go of: this process ends, which does the rest');
-  });
+  };
+  await handOver.letGo().catch(failed);
+  await talk.say({ dmlog: 'released' });
+  const pausedMs = Math.round(performance.now() - pausedAt);
+  await release(child.pid as number).catch(failed);
   logger.info(
-    { successor: child.pid, pausedMs: Math.round(performance.now() - pausedAt) },
+    { successor: child.pid, pausedMs },
     'place handed to the next daemon: it answers what waits in the socket',
   );
   return null;
@@ -108,7 +111,7 @@ async function offerUntilTaken(handOver: DaemonHandOver, talk: HandOverTalk): Pr
     const pausedAt = performance.now();
     const paused = await handOver.pause();
     if (paused === null) continue;
-    await talk.say({ dmlog: 'yours', offer, owed: paused.owed });
+    await talk.say({ dmlog: 'yours', offer, ...paused });
     if (await isTaken(talk, offer)) return pausedAt;
     late++;
   }
