@@ -23,5 +23,13 @@ export type { DiskCost, Footprint } from './footprint.js';
 export { allowedCpus, compileNative, type NativePrograms } from './native.js';
 export type { RoundReports } from './rounds.js';
 export { median, type Ratio, ratioOfRounds } from './statistics.js';
+export {
+  type Health,
+  runSteady,
+  STEADY_TARGETS,
+  type SteadyOptions,
+  type SteadyResult,
+} from './steady.js';
 export { type StartOptions, Subject, type SubjectName, startSubject } from './subjects.js';
+export { renderVerdicts } from './table.js';
 export { type Row, TARGETS, type Verdict } from './targets.js';

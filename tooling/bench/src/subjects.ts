@@ -11,6 +11,9 @@ import { clusterdEntry, singledEntry, transportEchoEntry } from './paths.js';
 /** Who answers: the floor, C that never sleeps, the transport alone, the daemon, the daemon where it cannot keep state, the daemon of clusters. */
 export type SubjectName = 'echo' | 'echo poll' | 'transport' | 'singled' | 'singled, no state' | 'clusterd';
 
+/** In the runtime directory. */
+const CONTROL_SOCKET = 'control.sock';
+
 const START_TIMEOUT_MS = 10_000;
 const STOP_TIMEOUT_MS = 5_000;
 const LOOK_AGAIN_MS = 20;
@@ -39,6 +42,11 @@ export class Subject {
     this.#child = child;
     this.#runtime = runtime;
     this.#output = output;
+  }
+
+  /** Of daemons. */
+  get controlSocket(): string {
+    return join(this.#runtime, CONTROL_SOCKET);
   }
 
   /** Plays one run. What fails says whose fault it was and whether it still lives. */
@@ -137,7 +145,7 @@ function recipe(name: SubjectName, runtime: string, prefix: string, options: Sta
     case 'singled': {
       // A file where the folder for state belongs: the very same program, which says so loudly and serves.
       if (name === 'singled, no state') writeFileSync(join(runtime, 'state'), '');
-      const socket = join(runtime, 'control.sock');
+      const socket = join(runtime, CONTROL_SOCKET);
       const fixed = ['--unsafe-accept-user-requests', '--runtime-dir', runtime, '--control-socket', socket];
       const entry = name === 'clusterd' ? clusterdEntry() : singledEntry();
       const command = [process.execPath, entry ?? missing(name), ...fixed, '--log-level', 'warn'];

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { afterEach, describe, expect, it } from 'vitest';
-import { compileNative, type NativePrograms, type Subject, startSubject } from '../src/index.js';
+import { compileNative, type NativePrograms, runSteady, type Subject, startSubject } from '../src/index.js';
 import { allowedCpus } from '../src/native.js';
 
 /** Why sockets cannot be used here, or undefined. */
@@ -116,5 +116,25 @@ describe.skipIf(missing !== undefined)('driver and echo', () => {
   it('refuses an unknown log instead of measuring nothing', async () => {
     const { driver } = await start();
     await expect(driver.run({ script: 'write', log: 9, cycles: 1 })).rejects.toThrow(/log 9 is not open/);
+  });
+
+  it('plays a long load on singled, and reads from it what pauses and memory were', async () => {
+    const printed: string[] = [];
+    const { rows, lost, end, verdicts } = await runSteady({
+      seconds: 0.3,
+      print: (text) => printed.push(text),
+    });
+    expect(lost).toBe(0);
+    expect([...rows.keys()]).toEqual(
+      expect.arrayContaining(['types: STATUS_INFO', 'write: FLUSH after marks', 'resync: GET_RESYNC_WORK']),
+    );
+    for (const [row, stretches] of rows) {
+      expect(stretches.length, row).toBe(1);
+      expect(stretches[0]?.count, row).toBeGreaterThan(0);
+    }
+    expect(end.residentBytes).toBeGreaterThan(0);
+    expect(end.pauseSeconds).toBeGreaterThanOrEqual(end.longestPauseSeconds);
+    expect(verdicts.map(({ target }) => target.replace(/:? .*/, ''))).toEqual(['p999', 'no', 'no']);
+    expect(printed.join('')).toMatch(/write: CLEAR_REGION +[1-9]/);
   });
 });
