@@ -1,15 +1,22 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bootCluster, type Cluster, disk, legsEqual } from '../src/index.js';
 import { interleaved, type Writer } from './block-writer.js';
-import { KERNEL_COMPLAINTS, Rig, SharedMirror, timed, WAIT } from './cluster-rig.js';
+import { KERNEL_COMPLAINTS, Rig, SharedMirror, WAIT } from './cluster-rig.js';
 import { between, seededRandom } from './seeded.js';
+import { Succession } from './succession.js';
 import { useLab } from './support.js';
 
-/** clusterd dies at any instant, on one machine or on both, and is started again: the logs are found as they were, and nothing is resynced. */
+/** clusterd ends at any instant, on one machine or on both, and is started again, or is succeeded by another process: the logs are found as they were, and nothing is resynced. */
 const lab = useLab();
 
 /** 50 in a full run. */
 const KILLS = Number(process.env['DMLOG_RESTART_KILLS'] ?? 4);
+/** On one machine after the other, then on both at once; 100 in a full run. */
+const HAND_OVERS = Number(process.env['DMLOG_HAND_OVERS'] ?? 3);
+/** The longest that a write may take by then: by default what shows that the kernel repeated nothing (it does after 15 s). */
+const WAIT_MS_MAX = Number(process.env['DMLOG_HAND_OVER_MS_MAX'] ?? 14_000);
+/** How long after the start of a daemon all may write again, on an idle machine: 3000. */
+const RESUME_MS_MAX = Number(process.env['DMLOG_RESTART_RESUME_MS_MAX'] ?? Number.POSITIVE_INFINITY);
 const SEED = Number(process.env['DMLOG_RESTART_SEED'] ?? Date.now() % 2 ** 32) >>> 0;
 
 const REGION_SECTORS = 32;
@@ -22,7 +29,7 @@ const KILL_AFTER_MS_MAX = 500;
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-describe(`clusterd on two machines is killed ${KILLS} times (DMLOG_RESTART_SEED=${SEED})`, () => {
+describe(`clusterd on two machines is killed ${KILLS} times and succeeded ${HAND_OVERS} times (DMLOG_RESTART_SEED=${SEED})`, () => {
   const shared = () => disk(LEG, { shared: true });
   const disks = {
     disk0: shared(),
@@ -58,18 +65,50 @@ describe(`clusterd on two machines is killed ${KILLS} times (DMLOG_RESTART_SEED=
     Promise.all(mirrors.flatMap((mirror) => BOTH.map((id) => work(mirror, id))));
   const recovered = () => Promise.all(mirrors.map((mirror) => rig.recovered(BOTH, mirror)));
 
-  async function kill(ids: readonly number[]): Promise<void> {
+  const keepWhatWasSaid = (id: number) =>
+    said.push(
+      ...rig
+        .daemon(id)
+        .lines()
+        .map(({ msg }) => String(msg)),
+    );
+
+  /** Ends the daemons of these nodes, in an orderly way every other time, and starts others. Returns when the starts began. */
+  async function restart(ids: readonly number[], signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): Promise<number> {
     for (const id of ids) {
-      said.push(
-        ...rig
-          .daemon(id)
-          .lines()
-          .map(({ msg }) => String(msg)),
-      );
-      await rig.daemon(id).stop('SIGKILL');
+      await rig.daemon(id).stop(signal);
+      keepWhatWasSaid(id);
     }
+    const startedAt = performance.now();
     for (const id of ids) await rig.startDaemon(id);
+    return startedAt;
   }
+
+  /** Every node writes every second block of both mirrors. */
+  async function writeAll(): Promise<Writer[]> {
+    const writers: Writer[] = [];
+    await forEach(async (mirror, id) => {
+      writers.push(await rig.write(id, mirror, interleaved(mirror.blocks, 2, id)));
+    });
+    return writers;
+  }
+  const allMore = (writers: readonly Writer[], count: number) =>
+    Promise.all(writers.map((writer) => writer.more(count)));
+
+  /** Nothing was forgotten: nobody has to be reloaded, all is in sync, as daemons and kernels see it. */
+  async function nothingIsForgotten(about: string): Promise<void> {
+    for (const mirror of mirrors) {
+      const { needReload, staleCount, givenUpCount } = await rig.joined(BOTH, mirror);
+      const doubts = { needReload, staleCount, givenUpCount };
+      expect(doubts, about).toEqual({ needReload: [], staleCount: 0, givenUpCount: 0 });
+      for (const id of BOTH) {
+        const { inSyncCount, legHealth } = await rig.machine(id).dmStatus(mirror.name);
+        expect({ inSyncCount, legHealth }, about).toEqual({ inSyncCount: REGIONS, legHealth: 'AA' });
+      }
+    }
+  }
+
+  const CHOICES: (readonly number[])[] = [[1], [2], BOTH, [2, 1]];
 
   it('under verified writes: I/O goes on, no log is made anew, no table reloaded, no region recovered', async () => {
     const random = seededRandom(SEED);
@@ -77,44 +116,45 @@ describe(`clusterd on two machines is killed ${KILLS} times (DMLOG_RESTART_SEED=
     for (const mirror of mirrors) await rig.settled(BOTH, mirror);
     expect(await recovered()).toEqual(mirrors.map(() => REGIONS));
     // From here on whatever is made is made because a daemon forgot it.
-    for (const id of BOTH) await kill([id]);
+    for (const id of BOTH) await restart([id]);
     for (const mirror of mirrors) await rig.joined(BOTH, mirror);
     said.length = 0;
 
-    const writers: Writer[] = [];
-    await forEach(async (mirror, id) => {
-      writers.push(await rig.write(id, mirror, interleaved(mirror.blocks, 2, id)));
-    });
-    const more = (count: number) => Promise.all(writers.map((writer) => writer.more(count)));
-    await more(1);
-    const choices: (readonly number[])[] = [[1], [2], BOTH, [2, 1]];
+    let writers = await writeAll();
+    await allMore(writers, 1);
+    const resumedMs: number[] = [];
     for (let i = 0; i < KILLS; i++) {
       await sleep(between(random, 0, KILL_AFTER_MS_MAX));
-      const ids = choices[i % choices.length] as readonly number[];
-      await kill(ids);
-      await timed(`clusterd on ${ids} killed and started: all write again`, more(1));
-      for (const mirror of mirrors) {
-        const { needReload, staleCount, givenUpCount } = await rig.joined(BOTH, mirror);
-        expect({ needReload, staleCount, givenUpCount }, `kill ${i}`).toEqual({
-          needReload: [],
-          staleCount: 0,
-          givenUpCount: 0,
-        });
-        for (const id of BOTH) {
-          const { inSyncCount, legHealth } = await rig.machine(id).dmStatus(mirror.name);
-          expect({ inSyncCount, legHealth }, `kill ${i}`).toEqual({ inSyncCount: REGIONS, legHealth: 'AA' });
-        }
-      }
+      const ids = CHOICES[i % CHOICES.length] as readonly number[];
+      const startedAt = await restart(ids, i % 3 === 2 ? 'SIGTERM' : 'SIGKILL');
+      await allMore(writers, 1);
+      resumedMs.push(Math.round(performance.now() - startedAt));
+      await nothingIsForgotten(`end ${i}`);
     }
     await Promise.all(writers.map((writer) => writer.end()));
-    console.log(`slowest writes: ${writers.map(({ slowestMs }) => slowestMs).join(', ')} ms`);
-    for (const id of BOTH)
-      said.push(
-        ...rig
-          .daemon(id)
-          .lines()
-          .map(({ msg }) => String(msg)),
-      );
+    console.log(
+      `all write again ${resumedMs.join(', ')} ms after the starts; slowest writes ${writers.map(({ slowestMs }) => slowestMs).join(', ')} ms`,
+    );
+    expect(Math.max(0, ...resumedMs)).toBeLessThan(RESUME_MS_MAX);
+
+    writers = await writeAll();
+    await allMore(writers, 1);
+    const successions = new Map<number, Succession>(
+      BOTH.map((id) => [id, new Succession(rig.machine(id), rig.daemon(id))]),
+    );
+    for (let i = 0; i < HAND_OVERS; i++) {
+      await sleep(between(random, 0, KILL_AFTER_MS_MAX));
+      const ids = new Set(CHOICES[i % CHOICES.length] as readonly number[]);
+      await Promise.all([...ids].map((id) => successions.get(id)?.next()));
+      await allMore(writers, 1);
+      await nothingIsForgotten(`hand-over ${i}`);
+    }
+    await Promise.all(writers.map((writer) => writer.end()));
+    const gapsMs = [...successions.values()].flatMap((succession) => succession.gapsMs);
+    const slowestMs = writers.map((writer) => writer.slowestMs);
+    console.log(`between two daemons ${gapsMs.join(', ')} ms; slowest writes ${slowestMs.join(', ')} ms`);
+    expect(Math.max(...slowestMs)).toBeLessThan(WAIT_MS_MAX);
+    for (const id of BOTH) keepWhatWasSaid(id);
     expect(said.filter((msg) => /^log created|reload/.test(msg))).toEqual([]);
     for (const mirror of mirrors) {
       await rig.settled(BOTH, mirror);

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { disk, legsEqual, type Machine, mirrorTable } from '../src/index.js';
-import { type Daemon, startSingled } from '../src/singled.js';
+import { startSingled } from '../src/singled.js';
 import { fioCommand } from './fio.js';
 import { between, seededRandom } from './seeded.js';
+import { Succession } from './succession.js';
 import { useLab } from './support.js';
 
 /** singled is replaced by another process under load, again and again, by SIGHUP: the socket stays open and requests wait in it. */
@@ -67,7 +68,6 @@ function slowestWrite(output: string): { passes: number; milliseconds: number } 
   return { passes: results.length, milliseconds: Math.round(Math.max(...longest)) };
 }
 
-const lines = (daemon: Daemon, text: string) => daemon.lines().filter(({ msg }) => msg === text);
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe(`singled is succeeded ${HAND_OVERS} times (DMLOG_HAND_OVER_SEED=${SEED})`, () => {
@@ -88,34 +88,13 @@ describe(`singled is succeeded ${HAND_OVERS} times (DMLOG_HAND_OVER_SEED=${SEED}
       const daemon = await startSingled(machine, { args: ['--lazy-clear-ms', '0', '--log-level', 'info'] });
       for (const kind of KINDS) await machine.dmCreate(kind, tableOf(machine, kind));
       for (const kind of KINDS) await machine.waitInSync(kind);
-      const made = lines(daemon, 'log created').length;
+      const succession = new Succession(machine, daemon);
+      const made = succession.said('log created').length;
       const loads = await Promise.all(KINDS.map((kind) => machine.start(load(kind))));
 
-      let pid = daemon.process.pid;
-      const gapsMs: number[] = [];
-      let refused = 0;
       for (let count = 1; count <= HAND_OVERS; count++) {
         await sleep(between(random, 0, BETWEEN_MS_MAX));
-        await machine.run(`kill -HUP ${pid}`);
-        const place = 'place handed to the next daemon: it answers what waits in the socket';
-        const serving = () => lines(daemon, 'serving dirty logs');
-        const took = async () => {
-          // A machine so busy that the next daemon is too slow for every offer: nothing was lost, it is asked again.
-          const refusals = daemon.lines().filter(({ msg }) => String(msg).startsWith('no hand-over')).length;
-          for (; refused < refusals; refused++) await machine.run(`kill -HUP ${pid}`);
-          return serving().length;
-        };
-        await expect.poll(took, { timeout: 120_000, interval: 20 }).toBe(count + 1);
-        const handed = lines(daemon, place)[count - 1] as {
-          time: string;
-          pausedMs: number;
-          successor: number;
-        };
-        const answering = lines(daemon, 'answering the kernel')[count] as { time: string };
-        expect(lines(daemon, place).length).toBe(count);
-        gapsMs.push(Date.parse(answering.time) - Date.parse(handed.time) + handed.pausedMs);
-        expect(handed.successor).not.toBe(pid);
-        pid = handed.successor;
+        await succession.next();
         for (const kind of KINDS) {
           expect(await machine.dmStatus(kind)).toMatchObject({ inSyncCount: REGIONS, legHealth: 'AA' });
         }
@@ -131,11 +110,11 @@ describe(`singled is succeeded ${HAND_OVERS} times (DMLOG_HAND_OVER_SEED=${SEED}
         waitsMs.push(milliseconds);
       }
       console.log(
-        `between two daemons ${Math.max(...gapsMs)} ms at most (${gapsMs.join(', ')}); slowest write ${waitsMs.join(' and ')} ms`,
+        `between two daemons ${Math.max(...succession.gapsMs)} ms at most (${succession.gapsMs.join(', ')}); slowest write ${waitsMs.join(' and ')} ms`,
       );
       expect(Math.max(...waitsMs)).toBeLessThan(WAIT_MS_MAX);
-      expect(lines(daemon, 'log created').length).toBe(made);
-      expect(lines(daemon, 'log found again as it was').length).toBe(HAND_OVERS * KINDS.length);
+      expect(succession.said('log created').length).toBe(made);
+      expect(succession.said('log found again as it was').length).toBe(HAND_OVERS * KINDS.length);
       const { logs, transport } = await daemon.status();
       expect(logs.map(({ inSyncCount, state }) => ({ inSyncCount, state }))).toEqual(
         KINDS.map(() => ({ inSyncCount: REGIONS, state: 'live' })),
@@ -143,9 +122,9 @@ describe(`singled is succeeded ${HAND_OVERS} times (DMLOG_HAND_OVER_SEED=${SEED}
       expect(transport).toMatchObject({ unknownLogs: 0, overruns: 0 });
       expect(await machine.dmesg()).not.toMatch(/I\/O error|timed out|Userspace log server not found/);
       for (const kind of KINDS) await machine.dmRemove(kind);
-      await machine.run(`kill ${pid}`);
+      await machine.run(`kill ${succession.pid}`);
       // Not `waitFor`: the process that it watches has ended with the first hand-over.
-      const stopped = () => lines(daemon, 'stopped: no log was in use').length;
+      const stopped = () => succession.said('stopped: no log was in use').length;
       await expect.poll(stopped, { timeout: 60_000, interval: 50 }).toBe(1);
       await machine.halt();
       expect(legsEqual(disks.disk0, disks.disk1)).toBe(true);
