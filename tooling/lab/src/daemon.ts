@@ -1,4 +1,6 @@
+import { MAP_CELLS_MAX, type RegionMap } from '@dmlog/daemon';
 import { GUEST_DIRECTORY } from './constants.js';
+import { LabError } from './errors.js';
 import type { GuestProcess } from './guest-process.js';
 import type { Machine } from './machine.js';
 
@@ -12,6 +14,8 @@ export interface Daemon<Status = unknown> {
   status(): Promise<Status>;
   /** The same, asked of its control socket without the program: ten times as fast in a guest. */
   peek(): Promise<Status>;
+  /** The log's regions, as `regions` of the control socket has them, one in each cell: for logs of up to 16,384 regions. */
+  regions(uuid: string): Promise<RegionMap>;
   /** Kills it with this signal (default SIGTERM) and waits for its end. */
   stop(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
   /** Log lines so far, one parsed object each; what is not JSON is left out. */
@@ -52,7 +56,8 @@ export async function startDaemon<Status>(
   return {
     process,
     status: async () => JSON.parse((await machine.run(`node ${program.cli} status --json`)).stdout) as Status,
-    peek: async () => peek<Status>(machine, program.cli),
+    peek: async () => ask<Status>(machine, program.cli, 'status'),
+    regions: (log) => ask(machine, program.cli, 'regions', { log, cells: MAP_CELLS_MAX }),
     stop: async (signal = 'SIGTERM') => {
       process.kill(signal);
       await process.exited;
@@ -61,10 +66,19 @@ export async function startDaemon<Status>(
   };
 }
 
-async function peek<Status>(machine: Machine, cli: string): Promise<Status> {
+async function ask<Result>(
+  machine: Machine,
+  cli: string,
+  method: string,
+  params: unknown = null,
+): Promise<Result> {
   const name = /([^/]+)\/dist\/cli\.cjs$/.exec(cli)?.[1];
-  const { stdout } = await machine.run(`perl ${GUEST_DIRECTORY}/control.pl /run/dmlog/${name}.sock status`);
-  return (JSON.parse(stdout) as { result: Status }).result;
+  const { stdout } = await machine.run(
+    `perl ${GUEST_DIRECTORY}/control.pl /run/dmlog/${name}.sock ${method} '${JSON.stringify(params)}'`,
+  );
+  const { result, error } = JSON.parse(stdout) as { result: Result; error?: unknown };
+  if (result === undefined) throw new LabError('ERR_LAB_COMMAND', `${method}: ${JSON.stringify(error)}`);
+  return result;
 }
 
 function parseLine(line: string): Record<string, unknown>[] {

@@ -23,6 +23,7 @@ const CABLE_MS = 40;
 /** Away from the two others for as long as it lasts. */
 const FAULTS = ['its cable is pulled', 'its corosync is killed', 'its corosync is stopped'] as const;
 type Fault = (typeof FAULTS)[number];
+const NOTHING = { disk: [], core: [], image: [] };
 
 describe('a mirror on three machines that lose each other', () => {
   const shared = (size: string) => disk(size, { shared: true });
@@ -89,14 +90,17 @@ describe('a mirror on three machines that lose each other', () => {
     return regions;
   }
 
-  /** What the others do not know of, one of them asked: regions of the disk log's image that are clean, and how many too few the core log has in doubt. */
-  async function unknown(asked: number): Promise<{ disk: number[]; core: number }> {
+  /** Regions that a node was allowed to write, and that are clean for the node that is asked, or on the disk log's image. */
+  async function unknown(asked: number): Promise<{ disk: number[]; core: number[]; image: number[] }> {
     const [disk, core] = mirrors;
-    const dirty = new Set(disk.dirtyOnImage());
-    const stale = (await rig.status(asked, core))?.staleCount ?? 0;
+    const missing = (mirror: SharedMirror, known: readonly number[]) => {
+      const dirty = new Set(known);
+      return [...(inDoubt.get(mirror) ?? [])].filter((region) => !dirty.has(region));
+    };
     return {
-      disk: [...(inDoubt.get(disk) ?? [])].filter((region) => !dirty.has(region)),
-      core: Math.max(0, (inDoubt.get(core)?.size ?? 0) - stale),
+      disk: missing(disk, await rig.dirty(asked, disk)),
+      core: missing(core, await rig.dirty(asked, core)),
+      image: missing(disk, disk.dirtyOnImage()),
     };
   }
 
@@ -126,7 +130,7 @@ describe('a mirror on three machines that lose each other', () => {
       for (const writer of begun)
         if (writer.nodeId === id && writer.mirror === mirror.name)
           for (const region of allowed(mirror, writer)) inDoubt.get(mirror)?.add(region);
-    for (const other of others) expect(await unknown(other)).toEqual({ disk: [], core: 0 });
+    for (const other of others) expect(await unknown(other)).toEqual(NOTHING);
     // Without quorum nothing is answered that changes the state.
     await more(staying, 3);
     expect(away.map(({ count }) => count)).toEqual(after);
@@ -137,7 +141,7 @@ describe('a mirror on three machines that lose each other', () => {
     await timed('it writes again', more(away, 3));
     for (const mirror of mirrors) await timed('all take part', rig.joined(ALL, mirror));
     // Nothing was reloaded, so nothing may have become clean.
-    for (const node of ALL) expect(await unknown(node)).toEqual({ disk: [], core: 0 });
+    for (const node of ALL) expect(await unknown(node)).toEqual(NOTHING);
     await Promise.all(writers.map((writer) => writer.end()));
     for (const mirror of mirrors) await timed('all agree', rig.agree(ALL, mirror));
   }

@@ -175,6 +175,13 @@ export class Rig {
     return logs.find(({ uuid }) => uuid === mirror.uuid)?.cluster;
   }
 
+  /** Regions that this node's daemon knows to be dirty, ascending. */
+  async dirty(id: number, mirror: SharedMirror): Promise<number[]> {
+    const { clean } = await this.daemon(id).regions(mirror.uuid);
+    expect(clean).toHaveLength(mirror.regions);
+    return clean.flatMap((isClean, region) => (isClean === 0 ? [region] : []));
+  }
+
   /** How many regions `of` has marked, as node `seenBy` knows it; undefined where it knows no such node. */
   async marks(seenBy: number, mirror: SharedMirror, of: number): Promise<number | undefined> {
     const status = await this.status(seenBy, mirror);
