@@ -40,9 +40,9 @@ const AT = {
 const FIRST_EPOCH = 16;
 const EPOCH_WORDS = 3;
 const FIRST_NODE = FIRST_EPOCH + LINEAGE_MAX * EPOCH_WORDS;
-/** u32 id, 4 words boot id, flags as in a snapshot, number of marks, number of leases, the leases. */
-const NODE = { id: 0, bootId: 1, flags: 5, marks: 6, leases: 7, firstLease: 8 } as const;
-const NODE_WORDS = NODE.firstLease + LEASE_MAX;
+/** u32 id, 4 words boot id, flags as in a snapshot, number of marks, number of runs of leases, the runs: first region and length. */
+const NODE = { id: 0, bootId: 1, flags: 5, marks: 6, runs: 7, firstRun: 8 } as const;
+const NODE_WORDS = NODE.firstRun + 2 * LEASE_MAX;
 const HEAD_WORDS = FIRST_NODE + NODES_MAX * NODE_WORDS;
 const U32 = 2 ** 32;
 
@@ -63,7 +63,7 @@ export interface History {
  * | 4096             | the journal: (index, value) pairs                                                                  |
  * | 16               | digest of all that follows, position, hash, agreed ring, search from, writer, counts of the bitmaps, epoch |
  * | 8 × 3            | the epochs before, and the positions at which they ended; 0: none                                   |
- * | 16 × 72          | nodes: id, boot id, flags, number of marks, leases; id 0: free                                      |
+ * | 16 × 136         | nodes: id, boot id, flags, number of marks, leases in runs; id 0: free                              |
  * | (3 + n) bitmaps  | in sync, stale, given up; marks of each of {@link copyNodes} nodes. One that counts 0 is all zero    |
  *
  * Host byte order: it leaves neither the machine nor the boot.
@@ -216,8 +216,24 @@ export class StateCopy {
         (Number(state.needReload.has(node.nodeId)) << 16),
     );
     this.#put(at + NODE.marks, node.marks.count);
-    this.#put(at + NODE.leases, node.leases.length);
-    for (const [i, region] of node.leases.entries()) this.#put(at + NODE.firstLease + i, region);
+    this.#putLeases(at, node.leases);
+  }
+
+  /** As runs: most leases follow each other, and they end one by one from the front. */
+  #putLeases(at: number, leases: readonly number[]): void {
+    let runs = 0;
+    for (let i = 0; i < leases.length; ) {
+      const first = leases[i++] as number;
+      let length = 1;
+      while (i < leases.length && leases[i] === first + length) {
+        length++;
+        i++;
+      }
+      this.#put(at + NODE.firstRun + 2 * runs, first);
+      this.#put(at + NODE.firstRun + 2 * runs + 1, length);
+      runs++;
+    }
+    this.#put(at + NODE.runs, runs);
   }
 
   #putBitmap(index: number, bitmap: TrackedBitmap, whole: boolean): void {
@@ -362,9 +378,13 @@ export class StateCopy {
     node.returning = (flags & 0x100) !== 0;
     node.stranger = (flags & 0x200) !== 0;
     if ((flags & 0x10000) !== 0) state.needReload.add(nodeId);
-    const leases = this.#data[at + NODE.leases] as number;
-    if (leases > LEASE_MAX) throw new Error(`node ${nodeId} has ${leases} leases`);
-    node.leases = [...this.#data.subarray(at + NODE.firstLease, at + NODE.firstLease + leases)];
+    const runs = this.#data[at + NODE.runs] as number;
+    for (let i = 0; i < runs && node.leases.length <= LEASE_MAX; i++) {
+      const first = this.#data[at + NODE.firstRun + 2 * i] as number;
+      const length = Math.min(this.#data[at + NODE.firstRun + 2 * i + 1] as number, LEASE_MAX + 1);
+      for (let j = 0; j < length; j++) node.leases.push(first + j);
+    }
+    if (node.leases.length > LEASE_MAX) throw new Error(`node ${nodeId} has more than ${LEASE_MAX} leases`);
     this.#load(3 + place, node.marks);
   }
 
