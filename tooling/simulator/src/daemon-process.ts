@@ -22,7 +22,7 @@ import type { Legs } from './legs.js';
 import { type BlockWrite, LOG_BLOCK_BYTES, type LogDisk } from './log-disk.js';
 import { mapping } from './memory-fs.js';
 import type { Random } from './random.js';
-import { actAs, inNameOf, settleInNameOf, type TimeOwner, type Timer } from './virtual-time.js';
+import { actAs, inNameOf, promises, settleInNameOf, type TimeOwner, type Timer } from './virtual-time.js';
 
 /** A netlink receive buffer of this many requests: more than mirrors have under way, less than a stuck kernel repeats. */
 const RECEIVE_QUEUE_MAX = 64;
@@ -194,8 +194,10 @@ export class DaemonProcess implements TimeOwner {
     } finally {
       actAs(before);
     }
-    // CTR goes on by promises.
-    if ((arena[188] as number) <= RequestType.DTR) this.needsSettling = true;
+    // CTR goes on by promises, and so do joins and leaves of a group.
+    const type = arena[188] as number;
+    if (type <= RequestType.DTR) this.needsSettling = true;
+    if (type <= RequestType.RESUME) promises.pending = true;
     if (reply > 0 && !replyIsLost) this.#ground.toKernel(arena);
   }
 
@@ -210,6 +212,7 @@ export class DaemonProcess implements TimeOwner {
       this.#asyncJobs.length > 0 && (this.#jobs.length === 0 || this.#ground.random.chance(0.5));
     const job = (isAsync ? this.#asyncJobs : this.#jobs).shift();
     if (job === undefined) return false;
+    promises.pending = true;
     if (isAsync) this.needsSettling = true;
     inNameOf(this, job);
     return true;
@@ -219,8 +222,13 @@ export class DaemonProcess implements TimeOwner {
   runTimer(): boolean {
     const now = this.nowMs;
     if (now < this.#nextAtMs) return false;
-    const timer = this.#timers.find(({ atMs }) => atMs <= now);
+    let timer: Timer | undefined;
+    for (let i = 0; timer === undefined && i < this.#timers.length; i++) {
+      const one = this.#timers[i] as Timer;
+      if (one.atMs <= now) timer = one;
+    }
     if (timer === undefined) return false;
+    promises.pending = true;
     if (timer.periodMs > 0) timer.atMs = now + timer.periodMs;
     else {
       this.#timers = this.#timers.filter((one) => one !== timer);

@@ -11,7 +11,7 @@ import type { LogDisk } from './log-disk.js';
 import { memoryFiles } from './memory-fs.js';
 import type { Parameters } from './parameters.js';
 import type { Random } from './random.js';
-import { settleInNameOf } from './virtual-time.js';
+import { promises, settleInNameOf } from './virtual-time.js';
 
 /** What all machines share. */
 export interface Surroundings {
@@ -407,6 +407,7 @@ export class Machine implements MirrorIo {
     const run = (command: ReturnType<Kernel['resume']>) =>
       new Promise<string>((resolve, reject) => {
         const accepted = kernel.operate(command, (result) => {
+          promises.pending = true;
           if (result === 0) resolve('');
           else reject(new Error(`dmsetup ${args.join(' ')}: ${result}`));
         });

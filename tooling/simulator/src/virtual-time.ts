@@ -32,6 +32,9 @@ export class Timer {
   }
 }
 
+/** Whether something was done that promises may wait for. */
+export const promises = { pending: false };
+
 let current: TimeOwner | null = null;
 /** The clock of promises that go on in nobody's name. */
 let worldNowMs: () => number = () => 0;

@@ -12,7 +12,7 @@ import { Machine, type Surroundings } from './machine.js';
 import { memoryFiles } from './memory-fs.js';
 import { type Parameters, parametersOf } from './parameters.js';
 import { Random } from './random.js';
-import { setWorldClock } from './virtual-time.js';
+import { promises, setWorldClock } from './virtual-time.js';
 
 export interface RunOptions {
   readonly seed: number;
@@ -167,7 +167,7 @@ export class World {
     const machine = this.random.pick(this.machines);
     if (machine.step() || this.#networkStepped || this.#anyoneSteps(machine)) {
       this.#happened = true;
-      return true;
+      return promises.pending;
     }
     this.#sleep();
     return false;
@@ -184,7 +184,9 @@ export class World {
     return !begins;
   }
 
+  /** Promises go on: those of a daemon that is known to wait for several, as far as they get; else one step. */
   async #settle(): Promise<void> {
+    promises.pending = false;
     for (const machine of this.machines) {
       const settling = machine.settle();
       if (settling !== null) await settling;
