@@ -53,6 +53,8 @@ function applyEntry(state: ReplicatedState, nodeId: number, type: EntryType, wor
       }
       return state.broughtAll();
     }
+    case EntryType.WROTE_LATE:
+      return state.watcher.wroteLate();
     case EntryType.FOUND_DIRTY:
       forRuns(words, (region) => state.foundDirty(region));
       return state.broughtAll();

@@ -42,6 +42,8 @@ export const EntryType = {
   BROUGHT_BELIEFS: 17,
   /** The sender has waited for a while for somebody to vouch for its marks: whoever hears this states its position. */
   VOUCH: 18,
+  /** A write to the image has ended that the sender had begun as the writer, and is not any more. */
+  WROTE_LATE: 19,
 } as const;
 export type EntryType = (typeof EntryType)[keyof typeof EntryType];
 
@@ -122,6 +124,7 @@ function isValid(type: number, words: Uint32Array, regionCount: number): boolean
     case EntryType.RELEASE:
     case EntryType.HANDOVER:
     case EntryType.VOUCH:
+    case EntryType.WROTE_LATE:
     case EntryType.RESUMED:
       return words.length === 0;
     case EntryType.READY:

@@ -24,6 +24,7 @@ export class Evidence {
   /** The history is another one: nothing is known of its image. */
   newHistory(): void {
     this.disk = NO_POSITIONS;
+    this.ownDisk = NO_POSITIONS;
   }
 
   writerSays(positions: Positions): void {

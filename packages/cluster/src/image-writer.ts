@@ -33,6 +33,12 @@ export class ImageWriter {
   paused = false;
   readonly #init: ImageWriterInit;
   #reading: Reading = 'no';
+  /** What is being read may be older than what somebody else has written: it is read again. */
+  #readIsVoid = false;
+  /** The log is to be founded on the image, which could not be read at once. */
+  #isToFound = false;
+  /** The state knows all that was on the image when it was read last: nothing that is dirty there now is news. */
+  #knowsAll = false;
   /** Memory that was read into; becomes the keeper's. */
   #image: Uint8Array | null = null;
   #adopting = 0;
@@ -73,6 +79,16 @@ export class ImageWriter {
 
   // What the state says
 
+  /** A node that was taken for dead is back: if it was the writer, a write of it may have reached the image meanwhile. */
+  returned(): void {
+    this.mistrust();
+  }
+
+  /** Such a write has ended just now. */
+  wroteLate(): void {
+    this.mistrust();
+  }
+
   dirtied(region: number): void {
     this.keeper?.dirtied(region);
     this.#dirtied.add(region);
@@ -102,10 +118,19 @@ export class ImageWriter {
     this.#empty(this.#older);
   }
 
-  /** The group is gone; the state may be found again. */
-  letGo(): void {
+  /** Somebody else may have written the image since it was read, with what he knew: it is read again, and written where it differs from the state. */
+  mistrust(): void {
+    this.#knowsAll ||= this.keeper !== null;
     this.keeper = null;
     this.#image = null;
+    this.#readIsVoid = this.#reading !== 'no';
+  }
+
+  /** The group is gone; the state may be found again. */
+  letGo(): void {
+    this.mistrust();
+    this.#knowsAll = false;
+    this.#isToFound = false;
     this.#adopting = 0;
     // Positions may be other ones when the state is found again: what is old by the count of today is young again.
     for (let r = this.#older.nextOne(0); r >= 0; r = this.#older.nextOne(r + 1)) this.#younger.set(r);
@@ -116,17 +141,20 @@ export class ImageWriter {
   // Founding and taking over
 
   found(effects: ClusterEffects): void {
+    this.#isToFound = true;
     this.#read('founding', effects);
   }
 
   /** After each change: begins what this member, as the writer or not, has to do now. */
   step(member: Member, effects: ClusterEffects): void {
     const { state } = member;
+    if (this.#isToFound && member.phase === 'founding') return this.#read('founding', effects);
     if (state === null || member.phase !== 'active') return;
     this.#noteClears(member, state.position);
     if (member.writer !== member.self.nodeId) {
       this.keeper = null;
       this.#image = null;
+      this.#knowsAll = false;
       return;
     }
     if (this.refused) return;
@@ -149,8 +177,9 @@ export class ImageWriter {
     errno: number,
     member: Member,
   ): { found?: RegionBitmap | null; entries?: Entry[]; problem?: string } {
-    const reading = this.#reading;
-    this.#reading = 'no';
+    const [reading, isVoid] = [this.#reading, this.#readIsVoid];
+    this.readInVain();
+    if (isVoid) return {};
     if (reading === 'founding') return this.#founded(image, errno);
     if (reading !== 'taking over' || member.state === null) return {};
     if (errno !== 0) {
@@ -162,7 +191,9 @@ export class ImageWriter {
     }
     this.#image = image;
     // Who hands over knows of every mark that it has written.
-    const found = member.state.handedOver ? null : this.#unknownDirty(image, member.state.clean);
+    const knowsAll = member.state.handedOver || this.#knowsAll;
+    this.#knowsAll = false;
+    const found = knowsAll ? null : this.#unknownDirty(image, member.state.clean);
     if (found === null) return {};
     return { entries: runEntries(EntryType.FOUND_DIRTY, found) };
   }
@@ -180,6 +211,7 @@ export class ImageWriter {
   /** A read has ended after the group was left: what it was for is void. */
   readInVain(): void {
     this.#reading = 'no';
+    this.#readIsVoid = false;
   }
 
   /** A write has ended after the group was left. */
@@ -187,18 +219,23 @@ export class ImageWriter {
     this.#writeUnderWay = false;
   }
 
-  written(errno: number, member: Member, effects: ClusterEffects): void {
+  /** False for a write that was begun for another state, or before somebody else took the image over: what it has put there may be wrong by now. */
+  written(errno: number, member: Member, effects: ClusterEffects): boolean {
     this.#writeUnderWay = false;
     const { keeper } = this;
-    if (member.state === null) return;
+    if (member.state === null) return false;
     const { position } = member.state;
-    if (keeper === null || !keeper.writing) return this.step(member, effects);
+    if (keeper === null || !keeper.writing) {
+      this.step(member, effects);
+      return false;
+    }
     keeper.written(errno === 0, position);
     this.deviceStatus = errno === 0 ? 'A' : 'D';
     this.#failed = errno === 0 ? 0 : position;
     this.#retryAtMs = errno === 0 ? 0 : this.#nowMs + RETRY_MS;
     this.step(member, effects);
     this.#tell(member);
+    return true;
   }
 
   tick(nowMs: number, member: Member, effects: ClusterEffects): void {
@@ -244,6 +281,7 @@ export class ImageWriter {
   #read(why: Reading, effects: ClusterEffects): void {
     if (this.#reading !== 'no' || this.#retryAtMs > 0 || this.#writeUnderWay) return;
     this.#reading = why;
+    this.#isToFound = false;
     effects.readImage = true;
   }
 

@@ -437,7 +437,11 @@ export class Replica {
 
   written(errno: number, effects: ClusterEffects): void {
     if (this.#member === null) this.image?.writtenInVain();
-    this.#during(effects, (member) => (this.image as ImageWriter).written(errno, member, effects));
+    this.#during(effects, (member) => {
+      const image = this.image as ImageWriter;
+      if (!image.written(errno, member, effects) && member.writer !== member.self.nodeId)
+        this.#submit([entry(EntryType.WROTE_LATE)]);
+    });
   }
 
   legsFlushed(flushed: boolean, effects: ClusterEffects): void {
@@ -616,6 +620,7 @@ export class Replica {
     this.#former = null;
     state.watcher = this.image ?? state.watcher;
     if (replaced) this.image?.forget(founded);
+    else if (resumed) this.image?.mistrust();
     if (!replaced && !resumed) return;
     if (resumed) {
       this.recovery.keepLeased(state, this.#nodeId);

@@ -44,9 +44,13 @@ export interface StateWatcher {
   dirtied(region: number): void;
   /** The region was dirty and is clean now. */
   cleaned(region: number): void;
+  /** A node that was taken for dead is back. */
+  returned(): void;
+  /** A node that is not the writer has written the image. */
+  wroteLate(): void;
 }
 
-const NOBODY: StateWatcher = { dirtied() {}, cleaned() {} };
+const NOBODY: StateWatcher = { dirtied() {}, cleaned() {}, returned() {}, wroteLate() {} };
 
 /**
  * What all members of a log agree on: a deterministic state machine. Members that applied the same messages in the same order hold equal states,
@@ -356,6 +360,7 @@ export class ReplicatedState {
 
   /** The node takes part: known already, or new. Another boot id means that the kernel we knew is dead. */
   meet(nodeId: number, bootId: string, returning = false): NodeState {
+    if (returning) this.watcher.returned();
     const known = this.nodes.get(nodeId);
     if (known?.bootId === bootId) return known;
     if (known !== undefined) this.nodeDown(nodeId);

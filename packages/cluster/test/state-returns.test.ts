@@ -21,7 +21,12 @@ function stateOfTwo() {
 it('a region that the kernel of a returning node writes on one leg is read from no other, and recovered after all were reloaded', () => {
   const { state, nodes, third } = stateOfTwo();
   const dirtied: number[] = [];
-  state.watcher = { dirtied: (region) => dirtied.push(region), cleaned: () => {} };
+  state.watcher = {
+    dirtied: (region) => dirtied.push(region),
+    cleaned: () => {},
+    returned: () => {},
+    wroteLate: () => {},
+  };
   state.bringGivenUp(5);
   state.broughtAll();
   state.checkInvariants();

@@ -41,6 +41,7 @@ export const SITUATIONS = [
   'two rings at once',
   'member refused by a full queue',
   'data of a node taken for dead reached a leg',
+  'image written by a node taken for dead',
 ] as const;
 export type Situation = (typeof SITUATIONS)[number];
 

@@ -44,6 +44,8 @@ export interface Ground {
   readonly holdsLogDevice: () => boolean;
   /** Whether a read of the log device fails now. */
   readonly readFails: () => boolean;
+  /** A block of the log device was written. */
+  readonly onImageWritten: (offset: number) => void;
   readonly toKernel: (bytes: Uint8Array) => void;
   readonly dmsetup: (args: readonly string[]) => Promise<string>;
   /** A new group member may be told of while others join. */
@@ -126,6 +128,11 @@ export class DaemonProcess implements TimeOwner {
   /** When its next timer is due. */
   get nextMs(): number {
     return this.#nextAtMs;
+  }
+
+  /** A write to the log device is on its way. */
+  get writesImage(): boolean {
+    return this.#writing.length > 0;
   }
 
   get hasJobs(): boolean {
@@ -241,12 +248,17 @@ export class DaemonProcess implements TimeOwner {
 
   /** `kill -9`: what it wrote goes on to the device, in part where the whole machine dies. */
   kill(withMachine: boolean): void {
-    const { disk, random, coverage } = this.#ground;
+    const { disk, random, coverage, onImageWritten } = this.#ground;
     this.dead = true;
     for (const member of this.members) member.close();
     for (const blocks of this.#writing.splice(0)) {
       if (withMachine && disk?.tear(blocks, random) === true) coverage.saw('log device write torn');
-      else if (!withMachine) for (const block of blocks) disk?.put(block);
+      else if (!withMachine) {
+        for (const block of blocks) {
+          disk?.put(block);
+          onImageWritten(block.offset);
+        }
+      }
     }
     this.#jobs.length = 0;
     this.#asyncJobs.length = 0;
@@ -308,7 +320,7 @@ export class DaemonProcess implements TimeOwner {
   }
 
   #openStore(): Promise<OpenedStore> {
-    const { disk, legs, holdsLogDevice, random, readFails } = this.#ground;
+    const { disk, legs, holdsLogDevice, random, readFails, onImageWritten } = this.#ground;
     if (disk === null) return Promise.reject(new Error('there is no log device'));
     const later = (job: () => void) => {
       this.#addJob(this.#jobs, job);
@@ -333,7 +345,10 @@ export class DaemonProcess implements TimeOwner {
               return done(failure());
             }
             const [block] = blocks.splice(random.below(blocks.length), 1);
-            if (block !== undefined) disk.put(block);
+            if (block !== undefined) {
+              disk.put(block);
+              onImageWritten(block.offset);
+            }
             if (blocks.length > 0) return later(step);
             this.#writing = this.#writing.filter((one) => one !== blocks);
             later(() => done(null));

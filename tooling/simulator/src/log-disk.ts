@@ -11,6 +11,12 @@ export interface BlockWrite {
   readonly bytes: Uint8Array;
 }
 
+/** Regions whose bits lie in the block at `offset`: from, to (exclusive). */
+export function regionsAt(offset: number, regionCount: number): { from: number; to: number } {
+  const first = (at: number) => Math.min(regionCount, Math.max(0, at - BITMAP_OFFSET) * 8);
+  return { from: first(offset), to: first(offset + LOG_BLOCK_BYTES) };
+}
+
 /** The log device, shared by all nodes. Writes reach the medium block by block; reads and writes fail while {@link failing}. */
 export class LogDisk {
   readonly media: Uint8Array;

@@ -32,6 +32,8 @@ export interface Surroundings {
   readonly onRequest: (machine: Machine, thread: Thread) => void;
   /** Data of a machine has reached a leg. */
   readonly onWritten: (machine: Machine, region: number) => void;
+  /** A machine has written a block of the log device. */
+  readonly onImageWritten: (machine: Machine, offset: number) => void;
   /** Nobody can say what a read here returns: the others have taken the machine for dead. */
   readonly readsAnything: (machine: Machine, region: number) => boolean;
 }
@@ -377,6 +379,7 @@ export class Machine implements MirrorIo {
       nowMs: daemonNow,
       holdsLogDevice: () => this.kernel.holdsLogDevice,
       readFails: around.readFails,
+      onImageWritten: (offset) => around.onImageWritten(this, offset),
       toKernel: (bytes) => {
         if (this.daemon?.dead === false) this.#toKernel(bytes);
       },

@@ -3,7 +3,7 @@ import type { Coverage } from './coverage.js';
 import type { Legs } from './legs.js';
 import type { Machine } from './machine.js';
 
-/** A machine has written a region after the others had taken it for dead. */
+/** A machine has written a region, or its bit on the image, after the others had taken it for dead. */
 interface LateWriter {
   readonly machine: Machine;
   /** The others' position when they knew of it again; −1 before. */
@@ -15,7 +15,7 @@ interface LateWriter {
  * allowed to write before, it may still be writing, and what it reads nobody can keep it from. The others cannot know of that before the machine is back. What is
  * promised is what is checked:
  *
- * - the machine itself knows, so it does not die before it is back (the faults see to that);
+ * - the machine itself knows, so it does not die before it is back (the faults see to that), nor with a write to the image under way, which may undo a newer one;
  * - from when it is back, what it has written is dirty for all, and on the image as soon as that was written once; until it is recovered, the legs may return what is older;
  * - what is on the first leg is never lost: in the end the legs are equal and hold nothing old.
  */
@@ -55,6 +55,17 @@ export class Outcasts {
   wrote(machine: Machine, region: number): void {
     if (!this.isOut(machine)) return;
     this.#coverage.saw('data of a node taken for dead reached a leg');
+    this.#note(machine, region);
+  }
+
+  /** The machine has written this block of the image. */
+  wroteImage(machine: Machine, regions: { readonly from: number; readonly to: number }): void {
+    if (!this.isOut(machine)) return;
+    this.#coverage.saw('image written by a node taken for dead');
+    for (let region = regions.from; region < regions.to; region++) this.#note(machine, region);
+  }
+
+  #note(machine: Machine, region: number): void {
     const writers = this.#late.get(region) ?? [];
     this.#late.set(region, writers);
     const known = writers.find((one) => one.machine === machine);
@@ -65,9 +76,15 @@ export class Outcasts {
   /** The legs may differ in the region, and the others need not know that yet. */
   mayBeUnknown(region: number): boolean {
     const late = this.#lateIn(region);
-    if (late.length === 0) return false;
-    const written = this.#hasImage ? Math.max(0, ...this.#newest().map(({ disk }) => disk.marks)) : null;
-    return late.some(({ backAt }) => backAt < 0 || (written !== null && written < backAt));
+    return late.length > 0 && !this.#areHeeded(late);
+  }
+
+  /** Late writers are back, and what they did is on the image. */
+  #areHeeded(late: readonly LateWriter[]): boolean {
+    const written = this.#hasImage
+      ? Math.max(0, ...this.#newest().map(({ disk }) => disk.marks))
+      : Number.POSITIVE_INFINITY;
+    return late.every(({ backAt }) => backAt >= 0 && written >= backAt);
   }
 
   /** Old data may be read from a leg of the region. */
@@ -77,6 +94,7 @@ export class Outcasts {
 
   /** What the machine alone knows would be lost with it. */
   mayDie(machine: Machine): boolean {
+    if (machine.daemon?.writesImage === true && this.isOut(machine)) return false;
     for (const region of this.#late.keys())
       if (this.#lateIn(region).some((one) => one.machine === machine)) return false;
     return true;
@@ -90,7 +108,7 @@ export class Outcasts {
       if (one.backAt >= 0 || this.isOut(one.machine)) continue;
       one.backAt = Math.max(0, ...this.#newest().map(({ state }) => state?.position ?? 0));
     }
-    if (!this.#legs.suspects.has(region) && writers.every(({ backAt }) => backAt >= 0)) {
+    if (!this.#legs.suspects.has(region) && this.#areHeeded(writers)) {
       this.#late.delete(region);
       return [];
     }

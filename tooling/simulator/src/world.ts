@@ -7,7 +7,7 @@ import { SimulationFailure } from './failure.js';
 import { Faults } from './faults.js';
 import type { Thread } from './kernel/thread.js';
 import { Legs } from './legs.js';
-import { LOG_BLOCK_BYTES, LogDisk } from './log-disk.js';
+import { LOG_BLOCK_BYTES, LogDisk, regionsAt } from './log-disk.js';
 import { Machine, type Surroundings } from './machine.js';
 import { memoryFiles } from './memory-fs.js';
 import { type Parameters, parametersOf } from './parameters.js';
@@ -93,6 +93,8 @@ export class World {
       readFails: () => this.#readFails(),
       onRequest: (machine, thread) => this.#noteRequest(machine, thread),
       onWritten: (machine, region) => this.checks.outcasts?.wrote(machine, region),
+      onImageWritten: (machine, offset) =>
+        this.checks.outcasts?.wroteImage(machine, regionsAt(offset, regionCount)),
       readsAnything: (machine, region) => this.checks.mayReadOld(machine, region),
     };
     this.machines = nodeIds.map((nodeId) => new Machine(nodeId, around));

@@ -1,0 +1,51 @@
+import { BITMAP_OFFSET, isCleanIn } from '@dmlog/log';
+import { expect, it } from 'vitest';
+import { ClusteredLog } from '../src/clustered-log.js';
+import { EntryType, entry } from '../src/entries.js';
+import { Evidence } from '../src/evidence.js';
+import { NO_POSITIONS } from '../src/messages.js';
+import type { StateWatcher } from '../src/state.js';
+import { LoneDaemon } from './lone-daemon.js';
+
+/** A daemon that keeps the image of a disk log on which nothing is clean; a write of somebody else has made it say that everything is. */
+function overwritten() {
+  const daemon = new LoneDaemon('disk');
+  const log = new ClusteredLog(daemon.replica, false);
+  expect(daemon.ask(log, 'RESUME')).toBe(0);
+  const image = daemon.image as Uint8Array;
+  expect(isCleanIn(image, 5)).toBe(false);
+  image.fill(0xff, BITMAP_OFFSET, BITMAP_OFFSET + 1);
+  return { daemon, image };
+}
+
+it('the image is read and written again when somebody has written it who is not the writer any more', () => {
+  const { daemon, image } = overwritten();
+  daemon.submit([entry(EntryType.WROTE_LATE)]);
+  expect(isCleanIn(image, 5)).toBe(false);
+  expect(daemon.replica.image?.keeper?.idle).toBe(true);
+});
+
+it('… and when a node is back that was taken for dead, as it may have been in the middle of a write to the image', () => {
+  const { daemon, image } = overwritten();
+  daemon.replica.state?.meet(2, '2'.padStart(32, '0'), true);
+  daemon.submit([entry(EntryType.VOUCH)]);
+  expect(isCleanIn(image, 5)).toBe(false);
+});
+
+it('a write that nobody overtook is not spoken of', () => {
+  const { daemon } = overwritten();
+  const told: string[] = [];
+  const { state } = daemon.replica;
+  const watcher = state?.watcher as StateWatcher;
+  watcher.wroteLate = () => told.push('late');
+  daemon.submit([entry(EntryType.MARK, [3])]);
+  expect(told).toEqual([]);
+});
+
+it('what a member has written as the writer in one history says nothing about another one', () => {
+  const evidence = new Evidence();
+  evidence.disk = { marks: 7, clears: 7, failed: 0 };
+  evidence.ownDisk = evidence.disk;
+  evidence.newHistory();
+  expect([evidence.disk, evidence.ownDisk]).toEqual([NO_POSITIONS, NO_POSITIONS]);
+});
