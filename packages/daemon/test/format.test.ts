@@ -52,6 +52,7 @@ describe('formatStatus', () => {
       keepsImage: false,
       waitingMessages: 0,
       joinSeconds: null,
+      vanished: [],
       counters: {},
     };
     const shown = (of: ClusterStatus) =>

@@ -15,9 +15,12 @@ import {
 import { type LoopbackTransport, loopbackTransport } from '@dmlog/connector';
 import { serveLines } from '@dmlog/corosync-lab';
 import {
+  ControlServer,
   type DaemonConfig,
   loadMappingBinding,
+  type Operable,
   openStore,
+  operatorMethods,
   type RunningDaemon,
   RuntimeState,
   serve,
@@ -159,7 +162,7 @@ const methods = {
     const logger = pino({ level: 'info', base: null }, { write });
     const config: DaemonConfig = {
       runtimeDir,
-      controlSocket: `${runtimeDir}/control`,
+      controlSocket: `${runtimeDir}/clusterd.sock`,
       logLevel: 'info',
       receiveBufferBytes: 1 << 20,
       lazyClear: { milliseconds: lazyClearMs, regionsMax: 8 },
@@ -188,6 +191,10 @@ const methods = {
         dmsetup: (args) => dmsetup(tables, args),
       },
     });
+    const running = daemon;
+    const status = () => running.status();
+    const control = { status, ...operatorMethods(running.operable as Operable, status) };
+    await new ControlServer({ path: config.controlSocket, logger, methods: control }).listen();
   },
 
   /** One request of the kernel; answered when the daemon answers it. */

@@ -30,6 +30,7 @@ export class Machine implements TableHost {
   readonly id: number;
   readonly name: string;
   readonly tables: readonly Table[];
+  readonly runtimeDir: string;
   readonly watch = new QuorumWatch((text) => this.fail(new Error(text)));
   /** The last views of each log, by uuid. */
   readonly views = new Map<string, View | null>();
@@ -39,7 +40,6 @@ export class Machine implements TableHost {
   isPaused = false;
   isWithoutCorosync = false;
   readonly #world: World;
-  readonly #runtimeDir: string;
   #daemon: Daemon | null = null;
   /** Resolves when the daemon answers. */
   #ready: Promise<void> = Promise.resolve();
@@ -48,7 +48,7 @@ export class Machine implements TableHost {
     this.id = id;
     this.name = `node ${id}`;
     this.#world = world;
-    this.#runtimeDir = join(world.lab.directory, `runtime-${id}`);
+    this.runtimeDir = join(world.lab.directory, `runtime-${id}`);
     this.tables = world.mirrors.map((mirror) => new Table(mirror, this, draw));
   }
 
@@ -90,7 +90,7 @@ export class Machine implements TableHost {
     this.#daemon = daemon;
     const tables = mirrors.map(({ table }) => table);
     this.#ready = daemon
-      .request('start', { bootId: this.bootId, runtimeDir: this.#runtimeDir, lazyClearMs, reload, tables })
+      .request('start', { bootId: this.bootId, runtimeDir: this.runtimeDir, lazyClearMs, reload, tables })
       .catch((error: unknown) => {
         if (this.#daemon === daemon) this.fail(error);
       });

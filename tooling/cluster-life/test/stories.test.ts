@@ -1,9 +1,11 @@
 import { clusterUsable } from '@dmlog/corosync-lab';
+import type { LogEvent } from '@dmlog/daemon';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { buildDaemon, ClusterWorld, type ClusterWorldOptions } from '../src/cluster-world.js';
 import type { View } from '../src/daemon-types.js';
 import type { Machine } from '../src/machine.js';
 import { isCleanOn, type Mirror } from '../src/mirror.js';
+import { Operator } from '../src/operator.js';
 
 const CUTS = Number(process.env['DMLOG_LIFE_CUTS'] ?? 1);
 const STORY_MS_MAX = 240_000 + CUTS * 30_000;
@@ -86,6 +88,18 @@ async function reloadWhereNeeded(): Promise<void> {
   }
 }
 
+const nameOf = ({ event, nodeId }: LogEvent): string => (nodeId === undefined ? event : `${event} ${nodeId}`);
+
+/** The line of a log in `dmlogctl status`, by the titles of its columns. */
+function columnsOf(table: string, log: string): Record<string, string> {
+  const [titles = '', ...rows] = table.split('\n').slice(1);
+  const row = rows.find((line) => line.startsWith(`LVM-life-${log} `)) ?? '';
+  const starts = [...titles.matchAll(/\S+( \S+)*/g)].map(({ 0: title, index }) => [title, index] as const);
+  return Object.fromEntries(
+    starts.map(([title, at], i) => [title, row.slice(at, starts[i + 1]?.[1]).trim()] as const),
+  );
+}
+
 async function rest(): Promise<void> {
   for (const one of loads) clearInterval(one);
   await world.until('what was under way ends', () => world.machines.every(takesPart));
@@ -151,10 +165,28 @@ describeCluster('corosync', () => {
       const [one, two, three] = (await begin({ seed: 3, reload: 'off' })) as [Machine, Machine, Machine];
       for (const [i, machine] of world.machines.entries()) load(machine, i);
 
+      // What whoever looks after node 1 is shown of all this.
+      const operator = new Operator(one);
+      const { events, stop } = operator.watch();
+      const told = (disk: string) => events.filter(({ uuid }) => uuid.endsWith(disk)).map(nameOf);
+      await world.until('the watch has begun', () => events.length >= world.mirrors.length);
+      expect(columnsOf((await operator.run(['status', '--no-rate'])).out, 'disk')).toMatchObject({
+        NODE: '1',
+        LIVE: '1,2,3',
+        QUORUM: 'yes',
+        PHASE: 'active',
+        WRITER: '1',
+        'IN DOUBT': '0',
+        RELOAD: '-',
+      });
+      // Who marks what: all of them, all the time.
+      await operator.top(/clustered-disk .* [123]:[1-9]/);
+
       two.isWithoutCorosync = true;
       await world.lab.kill(two.id);
       await world.until('it has noticed', () => world.mirrors.every((m) => viewOf(two, m)?.phase === 'none'));
       await writesEnd('the others write');
+      await world.until('node 1 is shown its death', () => told('disk').includes('member-died 2'));
       await two.startCorosync();
       await world.until('it is back', () => takesPart(two));
       await writesEnd('all write');
@@ -172,6 +204,13 @@ describeCluster('corosync', () => {
       await world.until('there is no quorum', () =>
         world.mirrors.every((m) => viewOf(one, m)?.quorate === false),
       );
+      await world.until(
+        'node 1 is shown that',
+        () => told('core').includes('quorum-lost') && told('disk').includes('quorum-lost'),
+      );
+      expect(columnsOf((await operator.run(['status', '--no-rate'])).out, 'disk')).toMatchObject({
+        QUORUM: 'NO',
+      });
       for (const { mirror, kernel } of one.tables) kernel.write(mirror.regions - 1);
       await world.until('the last one waits', () => one.tables.every(({ kernel }) => kernel.asking !== null));
       const before = acknowledged();
@@ -182,6 +221,15 @@ describeCluster('corosync', () => {
         acknowledged().every((newest, i) => newest > (before[i] as number)),
       );
       await rest();
+      for (const kind of ['core', 'disk']) {
+        const inOrder = ['present', 'member-died 2', 'orphan', 'member-joined 2', 'recovered'];
+        await world.until('all of it is told', () =>
+          [...inOrder, 'quorum-regained'].every((name) => told(kind).includes(name)),
+        );
+        const at = inOrder.map((name) => told(kind).indexOf(name));
+        expect(at, told(kind).join(', ')).toEqual([...at].sort((a, b) => a - b));
+      }
+      await stop();
     },
     STORY_MS_MAX,
   );

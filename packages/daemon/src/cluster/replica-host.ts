@@ -5,6 +5,8 @@ import {
   type GroupMember,
   type JoinGroup,
   type KeptReplica,
+  LeaveReason,
+  type LeftMember,
   Replica,
 } from '@dmlog/cluster';
 import { type Effects, type LazyClearOptions, type LogParameters, ReplyKind } from '@dmlog/log';
@@ -63,6 +65,8 @@ export class ReplicaHost {
   readonly #effects = new ClusterEffects();
   /** The image's memory, given to each read anew: a replica has one image at a time. Allocated here, as nothing large may be allocated later. */
   readonly #image: Uint8Array | null;
+  /** Nodes that have gone from the group since it was joined, as they went. */
+  readonly #departures = new Map<number, LeftMember['reason']>();
   #current: HostedLog | null = null;
   #membership: Membership | null = null;
   #sendingSoon = false;
@@ -115,6 +119,11 @@ export class ReplicaHost {
   /** Messages that the group has not taken yet: more than a few say that a member is slow. */
   get waitingMessages(): number {
     return this.#membership?.waitingCount ?? 0;
+  }
+
+  /** Nodes whose process, or all of them, ended or was cut off, and did not leave the group: dead as far as is known. */
+  get vanished(): number[] {
+    return [...this.#departures].filter(([, reason]) => reason !== LeaveReason.LEAVE).map(([node]) => node);
   }
 
   /** How long it took the last time to be let into the group and to take part. */
@@ -321,6 +330,7 @@ export class ReplicaHost {
 
   #join(): void {
     this.#joiningSinceMs = performance.now();
+    this.#departures.clear();
     this.#membership?.close();
     const before = this.#seats.get(this.#group) ?? Promise.resolve();
     const { joinGroup, logger } = this.#parts;
@@ -330,8 +340,11 @@ export class ReplicaHost {
         this.replica.joined(self, randomInt(1, NONCE_END));
         this.#lastWarning = null;
       },
-      confchg: (members, left, joined) =>
-        this.#event((effects) => this.replica.confchg(members, left, joined, effects)),
+      confchg: (members, left, joined) => {
+        for (const { nodeId, reason } of left) this.#departures.set(nodeId, reason);
+        for (const { nodeId } of joined) this.#departures.delete(nodeId);
+        this.#event((effects) => this.replica.confchg(members, left, joined, effects));
+      },
       ring: (ring, nodes, quorate) => {
         logger.info({ uuid: this.uuid, ring, nodes, quorate }, 'the ring of the group');
         this.#event((effects) => this.replica.ringChanged(ring, nodes, quorate, effects));

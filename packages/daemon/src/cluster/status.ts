@@ -9,7 +9,12 @@ const PRESENCE_NAMES = {
 } as const;
 
 /** What an operator sees of a node's share in a clustered log. */
-export function clusterStatusOf({ replica, waitingMessages, joinSeconds }: ReplicaHost): ClusterStatus {
+export function clusterStatusOf({
+  replica,
+  waitingMessages,
+  joinSeconds,
+  vanished,
+}: ReplicaHost): ClusterStatus {
   const { member, state, image } = replica;
   const nodes = [...(state?.nodes.values() ?? [])].sort((a, b) => a.nodeId - b.nodeId);
   return {
@@ -37,6 +42,7 @@ export function clusterStatusOf({ replica, waitingMessages, joinSeconds }: Repli
     keepsImage: image?.keeper != null,
     waitingMessages,
     joinSeconds,
+    vanished,
     counters: { ...(member?.counters ?? {}) },
   };
 }

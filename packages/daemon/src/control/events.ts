@@ -195,6 +195,9 @@ function* memberChanges(before: ClusterStatus, now: ClusterStatus): Iterable<Cha
   // While this node hears nobody it knows of no members: that is not their end.
   if (now.phase !== 'active') return;
   for (const nodeId of old.keys()) {
-    yield { event: 'member-left', nodeId, message: `node ${nodeId} does not take part any more, or is dead` };
+    if (now.vanished.includes(nodeId)) {
+      const message = `node ${nodeId} is dead, or cannot be heard: regions that its kernel was writing are in doubt`;
+      yield { event: 'member-died', nodeId, message };
+    } else yield { event: 'member-left', nodeId, message: `node ${nodeId} does not take part any more` };
   }
 }
