@@ -1,5 +1,5 @@
 import { type SimulationChances, WILD_NETWORK } from './chances.js';
-import type { GroupHandlers } from './contract.js';
+import type { GroupHandlers, RingId } from './contract.js';
 import { SimulationCounters } from './counters.js';
 import { checkGroupName } from './group-name.js';
 import { type MemberLimits, type MemberPort, SimulatedMember } from './member.js';
@@ -239,6 +239,12 @@ export class SimulatedNetwork {
       .filter((node) => nodeId === undefined || node.nodeId === nodeId)
       .flatMap((node) => node.members)
       .filter((member) => member.state !== 'ended');
+  }
+
+  /** The ring that the node is in; null if it is in none, or in one that falls apart, whether its nodes have noticed or not. */
+  wholeRingOf(nodeId: number): RingId | null {
+    const { ring } = this.#node(nodeId);
+    return ring !== null && wholeRing(ring, this.#nodes) ? ring.id : null;
   }
 
   /** `down`: no engine. */
