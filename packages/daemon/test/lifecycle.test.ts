@@ -149,6 +149,13 @@ describe('onStopSignals', () => {
 });
 
 describe('exit codes', () => {
+  it('each have a paragraph in docs/operations.md', () => {
+    const operations = fs.readFileSync(new URL('../../../docs/operations.md', import.meta.url), 'utf8');
+    const happens = operations.slice(operations.indexOf('## What happens when'));
+    for (const code of Object.values(ExitCode))
+      expect(happens).toMatch(new RegExp(`\\((.*[^0-9])?${code}\\b`));
+  });
+
   it('are all explained', () => {
     const explained = EXIT_CODE_TEXTS.map(([code]) => code);
     for (const code of Object.values(ExitCode)) expect(explained).toContain(String(code));

@@ -1,11 +1,13 @@
 import { parseArgs } from 'node:util';
-import { BenchError, renderVerdicts, runBench, runSteady, type SubjectName } from './index.js';
+import { BenchError, runBench, runHandOvers, runSteady, type SubjectName } from './index.js';
 
-const STEADY_SECONDS_MAX = 86_400;
+/** A day of seconds. */
+const NUMBER_MAX = 86_400;
 
-const USAGE = `usage: bench [--quick | --steady SECONDS] [--check] [--subjects echo,transport,singled] [-- ARGUMENTS OF singled]
+const USAGE = `usage: bench [--quick | --steady SECONDS | --hand-overs COUNT] [--check] [--subjects echo,transport,singled] [-- ARGUMENTS OF singled]
   --quick     below 40 s instead of below 3 minutes; rougher
   --steady    instead: one load of so many seconds on singled; tails of round trips, pauses, growth
+  --hand-overs  instead: singled is succeeded so many times under load; the longest round trip
   --check     exit status 1 when a target is missed
   --subjects  only these (the echo is always played): "echo poll", transport, singled`;
 
@@ -14,16 +16,18 @@ const { values, positionals } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     steady: { type: 'string' },
+    'hand-overs': { type: 'string' },
     check: { type: 'boolean', default: false },
     subjects: { type: 'string' },
     help: { type: 'boolean', short: 'h', default: false },
   },
 });
 
-function secondsOf(text: string): number {
-  const seconds = Number(text);
-  if (Number.isInteger(seconds) && seconds > 0 && seconds <= STEADY_SECONDS_MAX) return seconds;
-  console.error(`--steady: whole seconds, 1 to ${STEADY_SECONDS_MAX}`);
+/** A whole number of at least 1, or the end of the program. */
+function wholeNumber(name: string, text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0 && value <= NUMBER_MAX) return value;
+  console.error(`--${name}: a whole number, 1 to ${NUMBER_MAX}`);
   process.exit(64);
 }
 
@@ -34,15 +38,20 @@ if (values.help) {
 } else {
   try {
     const print = (text: string) => console.log(text);
-    const { verdicts } = await (values.steady === undefined
-      ? runBench({
-          quick: values.quick,
-          singledArgs: positionals,
-          print,
-          ...(values.subjects === undefined ? {} : { subjects: values.subjects.split(',') as SubjectName[] }),
-        })
-      : runSteady({ seconds: secondsOf(values.steady), singledArgs: positionals, print }));
-    if (values.steady !== undefined) print(renderVerdicts(verdicts));
+    const { steady, 'hand-overs': handOvers } = values;
+    const common = { singledArgs: positionals, print };
+    const { verdicts } =
+      steady !== undefined
+        ? await runSteady({ ...common, seconds: wholeNumber('steady', steady) })
+        : handOvers !== undefined
+          ? await runHandOvers({ ...common, count: wholeNumber('hand-overs', handOvers) })
+          : await runBench({
+              ...common,
+              quick: values.quick,
+              ...(values.subjects === undefined
+                ? {}
+                : { subjects: values.subjects.split(',') as SubjectName[] }),
+            });
     if (values.check && verdicts.some(({ passed }) => !passed)) process.exitCode = 1;
   } catch (error) {
     if (!(error instanceof BenchError)) throw error;

@@ -20,6 +20,12 @@ export { CLUSTER_TARGETS } from './cluster/targets.js';
 export { Driver, type LogSpec, type RunReport, type RunSpec, type Summary } from './driver.js';
 export { BenchError, type BenchErrorCode } from './errors.js';
 export type { DiskCost, Footprint } from './footprint.js';
+export {
+  HAND_OVER_TARGETS,
+  type HandOversOptions,
+  type HandOversResult,
+  runHandOvers,
+} from './hand-overs.js';
 export { allowedCpus, compileNative, type NativePrograms } from './native.js';
 export type { RoundReports } from './rounds.js';
 export { median, type Ratio, ratioOfRounds } from './statistics.js';
@@ -31,5 +37,4 @@ export {
   type SteadyResult,
 } from './steady.js';
 export { type StartOptions, Subject, type SubjectName, startSubject } from './subjects.js';
-export { renderVerdicts } from './table.js';
 export { type Row, TARGETS, type Verdict } from './targets.js';

@@ -5,7 +5,7 @@ import { processCost } from './proc.js';
 import { REGION_COUNTS } from './rounds.js';
 import { median } from './statistics.js';
 import { type Subject, startSubject } from './subjects.js';
-import { table } from './table.js';
+import { renderVerdicts, table } from './table.js';
 import type { Verdict } from './targets.js';
 
 /** What a long load must keep to, on a machine that does nothing else. */
@@ -73,7 +73,7 @@ export async function runSteady({
   });
   try {
     const result = await load(subject, seconds * 1000);
-    print(`${render(result, seconds)}\n`);
+    print(`${render(result, seconds)}\n\n${renderVerdicts(result.verdicts)}\n`);
     return result;
   } finally {
     await subject.stop();

@@ -152,7 +152,9 @@ describe(`clusterd on two machines is killed ${KILLS} times and succeeded ${HAND
     await Promise.all(writers.map((writer) => writer.end()));
     const gapsMs = [...successions.values()].flatMap((succession) => succession.gapsMs);
     const slowestMs = writers.map((writer) => writer.slowestMs);
-    console.log(`between two daemons ${gapsMs.join(', ')} ms; slowest writes ${slowestMs.join(', ')} ms`);
+    console.log(
+      `between two daemons ${gapsMs.join(', ')} ms, of which ${[...successions.values()].flatMap(({ parts }) => parts).join(', ')}; slowest writes ${slowestMs.join(', ')} ms`,
+    );
     expect(Math.max(...slowestMs)).toBeLessThan(WAIT_MS_MAX);
     for (const id of BOTH) keepWhatWasSaid(id);
     expect(said.filter((msg) => /^log created|reload/.test(msg))).toEqual([]);

@@ -5,6 +5,7 @@ import type { Machine } from '../src/index.js';
 /** What a daemon says that has taken another's place: from when the old one stopped to read until the new one did. */
 interface Answering {
   readonly gapMs?: number;
+  readonly foundInMs: number;
 }
 
 const WAIT = { timeout: 120_000, interval: 20 };
@@ -17,6 +18,8 @@ export class Succession {
   pid: number;
   /** Of each hand-over: milliseconds in which nobody read requests. */
   readonly gapsMs: number[] = [];
+  /** Of each: what of it went by until the old one had let go, and what the new one took to find the logs. */
+  readonly parts: string[] = [];
   #refused = 0;
 
   constructor(machine: Machine, daemon: Daemon) {
@@ -38,12 +41,13 @@ export class Succession {
     await expect.poll(served, WAIT).toBe(count + 1);
     const place = 'place handed to the next daemon: it answers what waits in the socket';
     await expect.poll(() => this.said(place).length, WAIT).toBe(count);
-    const { successor } = this.said(place)[count - 1] as { successor: number };
+    const { successor, pausedMs } = this.said(place)[count - 1] as { successor: number; pausedMs: number };
     expect(successor).not.toBe(this.pid);
     this.pid = successor;
-    const { gapMs } = this.said('answering the kernel')[count] as Answering;
+    const { gapMs, foundInMs } = this.said('answering the kernel')[count] as unknown as Answering;
     expect(gapMs).toEqual(expect.any(Number));
     this.gapsMs.push(gapMs as number);
+    this.parts.push(`${pausedMs}+${foundInMs}`);
   }
 
   said(text: string): Record<string, unknown>[] {

@@ -110,7 +110,7 @@ describe(`singled is succeeded ${HAND_OVERS} times (DMLOG_HAND_OVER_SEED=${SEED}
         waitsMs.push(milliseconds);
       }
       console.log(
-        `between two daemons ${Math.max(...succession.gapsMs)} ms at most (${succession.gapsMs.join(', ')}); slowest write ${waitsMs.join(' and ')} ms`,
+        `between two daemons ${Math.max(...succession.gapsMs)} ms at most (${succession.gapsMs.join(', ')}; of which ${succession.parts.join(', ')}); slowest write ${waitsMs.join(' and ')} ms`,
       );
       expect(Math.max(...waitsMs)).toBeLessThan(WAIT_MS_MAX);
       expect(succession.said('log created').length).toBe(made);
