@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { JoinReason, LeaveReason } from '../src/group/contract.js';
+import { JoinReason, LeaveReason, RING_SEQ_STEP } from '../src/group/contract.js';
 import {
   checkStream,
   eventsOf,
@@ -345,6 +345,13 @@ export function describeOrderedGroup(name: string, cluster: () => Promise<TestCl
         c.do({ op: 'send', texts: ['together'] });
         await test.until('all have it', () => members.every((one) => has(one, 'together')));
         expect([has(a, 'majority'), has(b, 'minority'), has(c, 'minority')]).toEqual([false, false, false]);
+        for (const one of members) {
+          const rings = new Set(eventsOf(one.events, 'ring').map(({ ring }) => ring));
+          const seqs = [...rings].map((ring) => Number(ring.split('.')[1]));
+          seqs.slice(1).forEach((seq, i) => {
+            expect(seq).toBeGreaterThanOrEqual((seqs[i] as number) + RING_SEQ_STEP);
+          });
+        }
       },
     );
 
