@@ -163,6 +163,11 @@ export class Member {
     return this.#state?.writer ?? 0;
   }
 
+  /** The member whose snapshot is on its way to this one; 0 while there is none. */
+  get donor(): number {
+    return this.#transfers.donor;
+  }
+
   /** What the image has for certain. */
   get disk(): Positions {
     return this.#evidence.disk;

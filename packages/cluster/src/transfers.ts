@@ -104,6 +104,11 @@ export class Transfers {
     return this.#donor !== 0;
   }
 
+  /** Who sends it; 0: nobody. */
+  get donor(): number {
+    return this.#donor;
+  }
+
   keep(nodeId: number, message: Message): void {
     if (this.#donor !== 0)
       this.#kept.push({ nodeId, message: { ...message, payload: message.payload.slice() } });

@@ -252,35 +252,6 @@ export class Checks {
     }
   }
 
-  /** Rare situations that a request brings about. */
-  noteMarks(machine: Machine, regions: readonly number[]): void {
-    for (const { state } of this.replicasOf(machine)) {
-      if (state !== null && regions.some((region) => state.stale.get(region)))
-        this.#coverage.saw('stale region marked before its recovery');
-    }
-  }
-
-  /** Rare situations that a death brings about. */
-  noteDeath(machine: Machine): void {
-    for (const { member, state } of this.replicasOf(machine)) {
-      if (member === null || state === null) continue;
-      if ((state.nodes.get(machine.nodeId)?.leases.length ?? 0) > 0)
-        this.#coverage.saw('lease held at a death');
-      const flushes = this.#machines.some(({ kernel }) =>
-        kernel.threads.some(({ state: s, request }) => s === 2 && request?.type === 9),
-      );
-      if (member.writer === machine.nodeId && flushes)
-        this.#coverage.saw('flush pending at the death of the writer');
-    }
-  }
-
-  noteJoin(): void {
-    const joins = this.#machines.some((machine) =>
-      this.replicasOf(machine).some(({ member }) => member?.phase === 'joining'),
-    );
-    if (joins) this.#coverage.saw('join during a join');
-  }
-
   /** What keeps a run from its end, or null. */
   unfinished(): string | null {
     const { clustered } = this.#parameters;

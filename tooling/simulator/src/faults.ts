@@ -34,8 +34,14 @@ export class Faults {
     let left = random.next() * this.#total;
     for (const name of this.#names) {
       left -= parameters.weights[name];
-      if (left < 0) return this.#do(name, random.pick(this.#world.machines));
+      if (left < 0) return this.#do(name, this.#victimOf(name, random.pick(this.#world.machines)));
     }
+  }
+
+  /** Who sends a snapshot dies in the middle of it more often than chance has it. */
+  #victimOf(name: FaultName, drawn: Machine): Machine {
+    if (name !== 'crash' && name !== 'killDaemon' && name !== 'killEngine') return drawn;
+    return this.#world.situations.sender ?? drawn;
   }
 
   /** Everything is mended. */
@@ -49,7 +55,7 @@ export class Faults {
       this.#unpause(machine);
       if (network?.nodeState(machine.nodeId) === 'down') network.restartNode(machine.nodeId);
     }
-    network?.heal();
+    this.#partition([]);
     for (const machine of machines) await machine.startDaemon();
   }
 
@@ -76,7 +82,7 @@ export class Faults {
         if (machine.daemon === null || !this.#mayLoseDaemon(machine)) return;
         say('the daemon dies');
         coverage.saw('daemon death');
-        world.checks.noteDeath(machine);
+        world.situations.death(machine);
         return machine.killDaemon();
       case 'startDaemons':
         for (const one of machines) {
@@ -92,6 +98,7 @@ export class Faults {
         if (network?.nodeState(nodeId) !== 'running' || !this.#mayLoseDaemon(machine)) return;
         say('the group engine dies');
         coverage.saw('engine death');
+        world.situations.death(machine);
         return network.killEngine(nodeId, random.chance(0.3));
       case 'startEngines':
         for (const one of machines)
@@ -101,10 +108,10 @@ export class Faults {
         if (network === null || machines.length < 2) return;
         this.#story('*** the network falls apart');
         coverage.saw('partition');
-        return network.partition([parameters.nodeIds.filter(() => random.chance(0.5))]);
+        return this.#partition(parameters.nodeIds.filter(() => random.chance(0.5)));
       case 'heal':
         this.#story('*** the network is whole again');
-        return network?.heal();
+        return this.#partition([]);
       case 'loseToken':
         return network?.loseToken(nodeId);
       case 'pause':
@@ -166,6 +173,13 @@ export class Faults {
     }
   }
 
+  /** These nodes on one side, the others on the other. */
+  #partition(side: readonly number[]): void {
+    const { network, situations } = this.#world;
+    network?.partition([side]);
+    situations.partitioned(side);
+  }
+
   *#suspend({ kernel }: Machine) {
     yield* kernel.suspend(true);
     yield this.#world.random.pick([1, 500, 5000]);
@@ -185,7 +199,7 @@ export class Faults {
     for (const machine of machines) {
       this.#leaving.delete(machine);
       coverage.saw('machine crash');
-      this.#world.checks.noteDeath(machine);
+      this.#world.situations.death(machine);
       machine.crash();
       if (network?.nodeState(machine.nodeId) === 'paused') network.resumeNode(machine.nodeId);
       network?.crashNode(machine.nodeId);

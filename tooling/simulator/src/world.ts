@@ -12,6 +12,7 @@ import { Machine, type Surroundings } from './machine.js';
 import { memoryFiles } from './memory-fs.js';
 import { type Parameters, parametersOf } from './parameters.js';
 import { Random } from './random.js';
+import { Situations } from './situations.js';
 import { promises, setWorldClock } from './virtual-time.js';
 
 export interface RunOptions {
@@ -50,6 +51,7 @@ export class World {
   readonly disk: LogDisk | null;
   readonly network: SimulatedNetwork | null;
   readonly checks: Checks;
+  readonly situations: Situations;
   readonly #options: RunOptions;
   readonly #faults: Faults;
   nowMs = 1000;
@@ -89,16 +91,20 @@ export class World {
       newBootId: () => (this.#boots++).toString(16).padStart(32, '0'),
       story: options.story,
       fail: (error) => this.fail(error),
-      onJoin: () => this.checks.noteJoin(),
+      onJoin: () => this.situations.join(),
       readFails: () => this.#readFails(),
       onRequest: (machine, thread) => this.#noteRequest(machine, thread),
-      onWritten: (machine, region) => this.checks.outcasts?.wrote(machine, region),
+      onWritten: (machine, region) => {
+        this.checks.outcasts?.wrote(machine, region);
+        this.situations.wrote(machine);
+      },
       onImageWritten: (machine, offset) =>
         this.checks.outcasts?.wroteImage(machine, regionsAt(offset, regionCount)),
       readsAnything: (machine, region) => this.checks.mayReadOld(machine, region),
     };
     this.machines = nodeIds.map((nodeId) => new Machine(nodeId, around));
     this.checks = new Checks(parameters, this.machines, this.legs, this.disk, this.coverage);
+    this.situations = new Situations(this.machines, this.checks, this.coverage);
     this.#faults = new Faults(this, options.story ?? (() => {}));
   }
 
@@ -135,6 +141,7 @@ export class World {
         if (this.#stepNetwork()) await this.#settle();
         if (this.#stepMachines()) await this.#settle();
         this.checks.afterStep(step, this.random, this.#happened);
+        if (parameters.clustered) this.situations.afterStep(this.#happened);
       }
       if (this.#failure === null) await this.#heal(step);
     } catch (error) {
@@ -240,7 +247,7 @@ export class World {
   #noteRequest(machine: Machine, { request, seq }: Thread): void {
     this.#digest = Math.imul(this.#digest ^ seq, 0x01000193) + (request?.words[0] ?? 0) + machine.nodeId;
     if (this.parameters.clustered && request !== null && (request.type === 10 || request.type === 9))
-      this.checks.noteMarks(machine, request.words);
+      this.situations.marks(machine, request.words);
   }
 
   /** I3: no fault any more; everything is answered, and the legs become equal. */
@@ -255,6 +262,7 @@ export class World {
       if (this.#stepNetwork()) await this.#settle();
       if (this.#stepMachines()) await this.#settle();
       this.checks.afterStep(from + round, this.random, this.#happened);
+      if (this.parameters.clustered) this.situations.afterStep(this.#happened);
       this.#keepMirrorsNow();
       if (round % 64 === 0 && this.checks.unfinished() === null) {
         this.checks.stateMachines();
