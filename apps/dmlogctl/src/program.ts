@@ -1,12 +1,10 @@
-import { LOG_EVENTS, LOG_LEVELS } from '@dmlog/daemon';
+import { addCompletion, LOG_EVENTS, LOG_LEVELS, manPage } from '@dmlog/daemon';
 import { RequestType } from '@dmlog/protocol';
-import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
-import { completionScript, type SHELLS } from './commands/completion.js';
 import { flush, settings, trace, watch } from './commands/daemon-commands.js';
 import { doctor } from './commands/doctor.js';
 import { inspect, verify } from './commands/inspect.js';
-import { manPage } from './commands/man.js';
 import {
   attachMirror,
   createMirror,
@@ -17,7 +15,7 @@ import {
 import { recover, refresh } from './commands/refresh.js';
 import { repair } from './commands/repair.js';
 import { replay } from './commands/replay.js';
-import { status } from './commands/status.js';
+import { CLUSTER_COLUMNS, STATUS_COLUMNS, status } from './commands/status.js';
 import { top } from './commands/top.js';
 import { Connection } from './connection.js';
 import type { Environment } from './environment.js';
@@ -32,6 +30,18 @@ type Action = (
 ) => Promise<number>;
 
 export const EXIT_CODES_HELP = `\nExit codes:\n${EXIT_CODE_TEXTS.map(([code, text]) => `  ${String(code).padEnd(4)} ${text}`).join('\n')}`;
+
+const titles = (columns: typeof STATUS_COLUMNS): string => columns.map(([title]) => title).join(', ');
+const MANUAL: Parameters<typeof manPage>[1] = {
+  exitCodes: EXIT_CODE_TEXTS,
+  sections: [
+    [
+      'COLUMNS',
+      `Of status, in this order; new ones come at the end: ${titles(STATUS_COLUMNS)}. Where a log is clustered, also: ${titles(CLUSTER_COLUMNS)}.`,
+    ],
+  ],
+  seeAlso: ['singled', 'clusterd', 'dmsetup'],
+};
 
 /** The command line: help, manual and completion are made from it. `done` is told the exit code. */
 export function commandLine(environment: Environment, done: (exitCode: number) => void): Command {
@@ -167,15 +177,9 @@ export function commandLine(environment: Environment, done: (exitCode: number) =
     'ask a fresh log what a recorded kernel asked, without a kernel, and compare the answers',
     ([file], flags) => replay(file, flags, environment),
   ).option('--verbose', 'show every request');
-  does(
-    program.command('completion').addArgument(new Argument('<shell>').choices(['bash', 'zsh', 'fish'])),
-    async ([shell]) => {
-      environment.out(completionScript(program, shell as (typeof SHELLS)[number]));
-      return 0;
-    },
-  ).description('print a script that completes this command: source <(dmlogctl completion bash)');
+  addCompletion(program, environment.out);
   add(program, 'man', 'print the manual page (man -l -)', async () => {
-    environment.out(manPage(program));
+    environment.out(manPage(program, MANUAL));
     return 0;
   });
   return program;

@@ -16,6 +16,7 @@
 export type { ClusterAccess } from './cluster/access.js';
 export { type Dmsetup, dmsetup, mirrorsOf, reloadTable } from './cluster/dmsetup.js';
 export { type CommandEnvironment, runCommand } from './command/command.js';
+export { addCompletion } from './command/completion.js';
 export {
   formatBytes,
   formatInSync,
@@ -24,6 +25,7 @@ export {
   formatUptime,
   printable,
 } from './command/format.js';
+export { type ManualParts, manPage } from './command/man.js';
 export { type Program, runProgram } from './command/program.js';
 export { sizeThreadPool, THREAD_POOL_THREADS } from './command/thread-pool.js';
 export { writeAll } from './command/write-all.js';

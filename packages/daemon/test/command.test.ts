@@ -52,6 +52,23 @@ describe('singled', () => {
     expect(await singled('--version')).toEqual({ code: 0, out: '9.8.7\n', error: '' });
   });
 
+  it('has a manual page and completions that name what --help names', async () => {
+    const help = (await singled('--help')).out;
+    const options = [...help.matchAll(/^ {2}(--[a-z-]+)/gm)].map(([, option]) => option as string);
+    expect(options.length).toBeGreaterThan(7);
+    const man = await singled('man');
+    expect(man.code).toBe(0);
+    for (const option of options.filter((one) => one !== '--help'))
+      expect(man.out).toContain(option.replaceAll('-', '\\-'));
+    for (const [code] of EXIT_CODE_TEXTS) expect(man.out).toContain(`\n.B ${code}\n`);
+    for (const shell of ['bash', 'zsh']) {
+      const { out } = await singled('completion', shell);
+      for (const option of options) expect(out, shell).toContain(option);
+    }
+    expect((await singled('completion', 'fish')).out).toContain("-l config -d 'TOML");
+    expect(await singled('completion', 'tcsh')).toMatchObject({ code: 64 });
+  });
+
   it.each([
     [['--pol-microseconds', '1'], 64, /unknown option '--pol-microseconds'/],
     [['--poll-microseconds', '1e3'], 64, /whole number/],

@@ -95,23 +95,26 @@ if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
 fi
 `;
 
-/** Man page and completions of dmlogctl come from the program itself, where it is there. */
-async function fromDmlogctl(root: string, library: string): Promise<void> {
-  const program = programsIn(library).find(({ name }) => name === 'dmlogctl');
-  if (program === undefined) return;
+/** Man page and completions come from the program itself. */
+async function addManuals(
+  root: string,
+  library: string,
+  program: { name: string; path: string },
+): Promise<void> {
+  const { name } = program;
   const say = (...args: string[]) =>
     must(process.execPath, [join(library, program.path), ...args], { cwd: root });
   const files: [path: string, text: string][] = [
-    ['usr/share/bash-completion/completions/dmlogctl', await say('completion', 'bash')],
-    ['usr/share/zsh/vendor-completions/_dmlogctl', await say('completion', 'zsh')],
-    ['usr/share/fish/vendor_completions.d/dmlogctl.fish', await say('completion', 'fish')],
-    ['usr/share/man/man8/dmlogctl.8', await say('man')],
+    [`usr/share/bash-completion/completions/${name}`, await say('completion', 'bash')],
+    [`usr/share/zsh/vendor-completions/_${name}`, await say('completion', 'zsh')],
+    [`usr/share/fish/vendor_completions.d/${name}.fish`, await say('completion', 'fish')],
+    [`usr/share/man/man8/${name}.8`, await say('man')],
   ];
   for (const [path, text] of files) {
     mkdirSync(dirname(join(root, path)), { recursive: true });
     writeFileSync(join(root, path), text);
   }
-  await must('gzip', ['-9n', join(root, 'usr/share/man/man8/dmlogctl.8')], { cwd: root });
+  await must('gzip', ['-9n', join(root, `usr/share/man/man8/${name}.8`)], { cwd: root });
 }
 
 function installUnits(root: string): void {
@@ -137,9 +140,9 @@ export async function buildDeb({ nodeModules, directory, arch = process.arch }: 
   for (const { name, path } of programsIn(library)) {
     chmodSync(join(library, path), 0o755);
     symlinkSync(join('..', LIBRARY.slice('usr/'.length), path), join(root, 'usr/bin', name));
+    await addManuals(root, library, { name, path });
   }
   installUnits(root);
-  await fromDmlogctl(root, library);
   const documents = join(root, 'usr/share/doc/dmlog');
   mkdirSync(join(documents, 'examples'), { recursive: true });
   copyFileSync(join(REPOSITORY, 'LICENSE'), join(documents, 'copyright'));

@@ -41,6 +41,18 @@ describe('the Debian package', () => {
     expect({ code, stderr }).toMatchObject({ code: 69, stderr: expect.stringMatching(/\w/) });
   });
 
+  it('brings a man page and completions of every program', () => {
+    for (const name of readdirSync(join(root, 'usr/bin'))) {
+      for (const path of [
+        `usr/share/man/man8/${name}.8.gz`,
+        `usr/share/bash-completion/completions/${name}`,
+        `usr/share/zsh/vendor-completions/_${name}`,
+        `usr/share/fish/vendor_completions.d/${name}.fish`,
+      ])
+        expect(existsSync(join(root, path)), path).toBe(true);
+    }
+  });
+
   it('starts nothing by itself, and its units start what it brings', () => {
     const units = join(root, 'usr/lib/systemd/system');
     const services = readdirSync(units).filter((name) => name.endsWith('.service'));

@@ -9,7 +9,9 @@ import { settleInIoPath } from '../lifecycle/io-path.js';
 import { runDaemon } from '../lifecycle/run.js';
 import { createLogger, LOG_LEVELS } from '../logging.js';
 import { DaemonStatus } from '../serve-types.js';
+import { addCompletion } from './completion.js';
 import { formatStatus } from './format.js';
+import { manPage } from './man.js';
 import type { Program } from './program.js';
 
 /** How long log lines may take to leave at the end of the process. */
@@ -24,6 +26,21 @@ export interface CommandEnvironment extends Program {
   /** Called before a daemon starts; returns what it could not do for a process in the I/O path. May begin the process anew. Default: nothing is tried. */
   readonly prepare?: () => string | null;
 }
+
+const MANUAL = {
+  exitCodes: EXIT_CODE_TEXTS,
+  sections: [
+    [
+      'SIGNALS',
+      'SIGTERM and SIGINT end it; SIGHUP has the program and configuration on disk take its place.',
+    ],
+    [
+      'FILES',
+      '/run/dmlog: runtime state, control socket and lock. An example of a configuration file is in /usr/share/doc/dmlog/examples.',
+    ],
+  ],
+  seeAlso: ['dmlogctl', 'dmsetup'],
+} as const;
 
 interface RunFlags {
   config?: string;
@@ -54,6 +71,11 @@ export async function runCommand(args: readonly string[], environment: CommandEn
     .action(async (flags: { json?: boolean }) => {
       await status(flags.json === true, program.opts<RunFlags>(), environment);
     });
+  addCompletion(program, environment.out);
+  program
+    .command('man')
+    .description('print the manual page (man -l -)')
+    .action(() => environment.out(manPage(program, MANUAL)));
   quietly(program, environment);
   try {
     await program.parseAsync(args, { from: 'user' });

@@ -1,6 +1,7 @@
-import type { Command } from 'commander';
+import { Argument, type Command } from 'commander';
 
-export const SHELLS = ['bash', 'zsh', 'fish'] as const;
+const SHELLS = ['bash', 'zsh', 'fish'] as const;
+type Shell = (typeof SHELLS)[number];
 
 interface Entry {
   readonly path: string;
@@ -19,8 +20,17 @@ function entriesOf(command: Command, path: string): Entry[] {
   ];
 }
 
+/** Adds the command `completion <shell>` to `program`; `print` is given the script. */
+export function addCompletion(program: Command, print: (script: string) => void): void {
+  program
+    .command('completion')
+    .description(`print a script that completes this command: source <(${program.name()} completion bash)`)
+    .addArgument(new Argument('<shell>').choices(SHELLS))
+    .action((shell: Shell) => print(completionScript(program, shell)));
+}
+
 /** A script for the shell, made from the command line itself. */
-export function completionScript(program: Command, shell: (typeof SHELLS)[number]): string {
+export function completionScript(program: Command, shell: Shell): string {
   const name = program.name();
   const entries = entriesOf(program, name);
   if (shell === 'fish') return fish(program, name);

@@ -1,9 +1,16 @@
 import type { Command } from 'commander';
-import { EXIT_CODE_TEXTS } from '../exit-codes.js';
-import { CLUSTER_COLUMNS, STATUS_COLUMNS } from './status.js';
+
+/** What a manual page says besides the command line. */
+export interface ManualParts {
+  readonly exitCodes: readonly (readonly [code: string | number, text: string])[];
+  /** After the commands: title and text. */
+  readonly sections?: readonly (readonly [title: string, text: string])[];
+  /** Other pages of section 8. */
+  readonly seeAlso: readonly string[];
+}
 
 /** The manual page, in roff, made from what --help is made from. */
-export function manPage(program: Command): string {
+export function manPage(program: Command, { exitCodes, sections = [], seeAlso }: ManualParts): string {
   const lines = [
     `.TH ${program.name().toUpperCase()} 8 "" "dmlog ${program.version() ?? ''}" "System Administration"`,
     '.SH NAME',
@@ -15,15 +22,11 @@ export function manPage(program: Command): string {
     ...options(program),
     '.SH COMMANDS',
     ...program.commands.flatMap((command) => section(command, '')),
-    '.SH COLUMNS',
-    `Of status, in this order; new ones come at the end: ${STATUS_COLUMNS.map(([title]) => roff(title)).join(', ')}.`,
-    `Where a log is clustered, also: ${CLUSTER_COLUMNS.map(([title]) => roff(title)).join(', ')}.`,
+    ...sections.flatMap(([title, text]) => [`.SH ${title}`, roff(text)]),
     '.SH EXIT STATUS',
-    ...EXIT_CODE_TEXTS.flatMap(([code, text]) => ['.TP', `.B ${code}`, roff(text)]),
+    ...exitCodes.flatMap(([code, text]) => ['.TP', `.B ${code}`, roff(text)]),
     '.SH SEE ALSO',
-    '.BR singled (8),',
-    '.BR clusterd (8),',
-    '.BR dmsetup (8)',
+    ...seeAlso.map((name, i) => `.BR ${name} (8)${i < seeAlso.length - 1 ? ',' : ''}`),
   ];
   return `${lines.join('\n')}\n`;
 }
