@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { Command, InvalidArgumentError } from 'commander';
 import { bundle, ROOT } from './bundle.js';
@@ -11,19 +12,25 @@ import { shrink } from './shrink.js';
 import { describeFailure, parseSteps, summary, textOfSteps } from './text.js';
 
 const SEEDS_DEFAULT = 200;
+/** A long run has at least so many seeds, and at least so many steps in all of them. */
+const LONG_SEEDS = 2000;
+const LONG_STEPS = 10_000_000;
+/** A run that is not watched says so often how far it is, in milliseconds. */
+const PROGRESS_MS = 10_000;
 const SHRINK_RUNS_MAX = 1500;
 const EXIT_FAILURE = 1;
 
 interface Options {
   readonly seed?: number;
   readonly from: number;
-  readonly seeds: number;
+  readonly seeds?: number;
   readonly steps?: number;
   readonly only?: string;
   readonly threads: number;
   readonly trace?: boolean;
   readonly shrink?: boolean;
   readonly long?: boolean;
+  readonly keepGoing?: boolean;
   readonly bugs?: string | true;
 }
 
@@ -39,13 +46,17 @@ const program = new Command('simulate')
   )
   .option('--seed <n>', 'one run, bit for bit as it was', whole)
   .option('--from <n>', 'first seed', whole, 1)
-  .option('--seeds <n>', 'how many', whole, SEEDS_DEFAULT)
+  .option('--seeds <n>', `how many; default ${SEEDS_DEFAULT}`, whole)
   .option('--steps <n>', 'steps with faults, instead of as many as the seed has', whole)
   .option('--only <list>', 'of those only these: 1-5,9')
   .option('--threads <n>', 'at the same time', whole, availableParallelism())
   .option('--trace', 'print the story')
   .option('--shrink', 'print the shortest story that fails')
-  .option('--long', 'fail if a situation was never reached')
+  .option(
+    '--long',
+    `at least ${LONG_SEEDS} seeds and ${LONG_STEPS} steps, unless --seeds says how many; fail if a rare situation was never reached`,
+  )
+  .option('--keep-going', 'do not stop at the first failure; tell all seeds that fail')
   .option(
     '--bugs [name]',
     'plant the bugs that have to be found (whose name has this in it), one after the other',
@@ -104,15 +115,37 @@ async function shorten(simulator: Simulator, report: Report): Promise<void> {
   );
 }
 
+/** Seeds from `--from` on, as many as were asked for; in a long run until it is long enough. */
+function* orders(totals: { readonly steps: number }): Generator<Order, void> {
+  const { from, long } = options;
+  const untilLong = long === true && options.seeds === undefined;
+  const least = options.seeds ?? (untilLong ? LONG_SEEDS : SEEDS_DEFAULT);
+  for (let i = 0; i < least || (untilLong && totals.steps < LONG_STEPS); i++) yield orderOf(from + i, false);
+}
+
+/** What is told while seeds are played: on a terminal in place, else now and then. */
+function progress(totals: { readonly runs: number; readonly steps: number }, failures: number): string {
+  return `${totals.runs} seeds, ${totals.steps} steps, ${failures} failures`;
+}
+
 async function playMany(): Promise<number> {
-  const { from, seeds, threads } = options;
+  const { from, threads, keepGoing = false } = options;
   const coverage = new Coverage();
   const totals = { runs: 0, steps: 0, requests: 0, milliseconds: 0 };
   const startedAt = Date.now();
-  let failed: Report | null = null;
-  console.log(`commit ${commit()}, seeds ${from} to ${from + seeds - 1}, ${threads} at a time`);
-  const orders = Array.from({ length: seeds }, (_, i) => orderOf(from + i, false)).values();
-  await runAll(await bundle(), orders, {
+  const failures: Report[] = [];
+  console.log(`commit ${commit()}, seeds from ${from} on, ${threads} at a time`);
+  const { isTTY } = process.stderr;
+  let toldAt = startedAt;
+  const tell = () => {
+    if (isTTY) process.stderr.write(`\r${progress(totals, failures.length)}   `);
+    else if (Date.now() - toldAt >= PROGRESS_MS) {
+      toldAt = Date.now();
+      console.log(progress(totals, failures.length));
+    }
+  };
+  const path = await bundle();
+  await runAll(path, orders(totals), {
     threads,
     onReport: (report) => {
       totals.runs++;
@@ -120,16 +153,21 @@ async function playMany(): Promise<number> {
       totals.requests += report.requests;
       totals.milliseconds += report.milliseconds;
       coverage.add(report.coverage);
-      if (process.stderr.isTTY) process.stderr.write(`\r${totals.runs} seeds, ${totals.steps} steps   `);
-      if (report.failure !== null && (failed === null || report.seed < (failed as Report).seed))
-        failed = report;
-      return report.failure === null;
+      if (report.failure !== null) {
+        failures.push(report);
+        if (keepGoing) console.log(describeFailure(report, commit()));
+      }
+      tell();
+      return report.failure === null || keepGoing;
     },
   });
-  if (process.stderr.isTTY) process.stderr.write('\n');
+  await rm(path);
+  if (isTTY) process.stderr.write('\n');
   console.log(summary(totals, coverage, (Date.now() - startedAt) / 1000));
-  if (failed !== null) {
-    console.log(describeFailure(failed, commit()));
+  const [first, ...others] = failures.sort((a, b) => a.seed - b.seed);
+  if (first !== undefined) {
+    console.log(describeFailure(first, commit()));
+    if (others.length > 0) console.log(`failing seeds: ${failures.map(({ seed }) => seed).join(', ')}`);
     return EXIT_FAILURE;
   }
   if (options.long === true && coverage.missing.length > 0) {
@@ -145,7 +183,7 @@ async function playBugs(filter: string): Promise<number> {
     PLANTED_BUGS.filter(({ name }) => name.includes(filter)),
     {
       threads: options.threads,
-      runsMax: options.seeds,
+      runsMax: options.seeds ?? SEEDS_DEFAULT,
       onFound: ({ bug, report, seeds }) => {
         if (report === null) survivors++;
         const how = report?.failure;
