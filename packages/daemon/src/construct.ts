@@ -165,7 +165,10 @@ export class LogConstructor implements Constructor {
     try {
       return this.#init.state?.found() ?? [];
     } catch (error) {
-      this.#init.logger.error({ err: error }, 'the logs of the daemon before this one cannot be listed');
+      this.#init.logger.error(
+        { err: error },
+        'the logs of the daemon before this one cannot be listed: none is found again, so core logs copy everything, and all regions of disk logs are dirty until their mirrors are suspended',
+      );
       return [];
     }
   }
@@ -183,7 +186,7 @@ export class LogConstructor implements Constructor {
       const { uuid } = file.identity;
       this.#init.logger.error(
         { uuid, err: error },
-        'a log of the daemon before this one cannot be served yet',
+        'a log of the daemon before this one cannot be served yet: writes to its mirror wait, and it is tried again when the kernel asks',
       );
     });
     this.#restoring.set(key, restoring);

@@ -185,7 +185,10 @@ export class Dispatcher {
     const view = this.#view;
     const seen = ++this.counters.malformed;
     if (isLogged(seen)) {
-      this.#logger.warn({ reason: decodeCodeName(code), port, malformed: seen }, 'malformed frame refused');
+      this.#logger.warn(
+        { reason: decodeCodeName(code), port, malformed: seen },
+        'malformed frame refused: no log is touched by it',
+      );
     }
     // An error to IN_SYNC would be taken for "not in sync" (design rule 9); what cannot be answered is left unanswered.
     if (!view.answerable || view.type === RequestType.IN_SYNC) return NO_REPLY;

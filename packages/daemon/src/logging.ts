@@ -8,6 +8,21 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 /** Bytes of log lines that may wait for a reader who does not read; what comes after is dropped and counted. Some ten thousand lines. */
 export const LOG_BACKLOG_BYTES_MAX = 4 << 20;
 
+/** Who knows the mirrors' names, for loggers that were told of somebody. */
+const namers = new WeakMap<Logger, (uuid: string) => string | null>();
+
+/** Lines of `logger` that name a log by its uuid have the device-mapper name of its mirror besides (`mirror`), where `nameOf` knows it. */
+export function nameMirrors(logger: Logger, nameOf: (uuid: string) => string | null): void {
+  namers.set(logger, nameOf);
+}
+
+function withMirror(logger: Logger, fields: Record<string, unknown>): Record<string, unknown> {
+  const { uuid } = fields;
+  if (typeof uuid !== 'string') return fields;
+  const mirror = namers.get(logger)?.(uuid) ?? null;
+  return mirror === null ? fields : { mirror, ...fields };
+}
+
 export interface LoggerOptions {
   /** Default `info`. */
   readonly level?: LogLevel;
@@ -49,12 +64,15 @@ export function createLogger(options: LoggerOptions): Logging {
   });
   // A reader that went away must not end the daemon: mirrors matter more than their log lines.
   destination.on('error', () => {});
-  const logger = pino(
+  const logger: Logger = pino(
     {
       name: options.name,
       level: options.level ?? 'info',
       timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
+      formatters: {
+        level: (label) => ({ level: label }),
+        log: (fields) => withMirror(logger, fields),
+      },
     },
     destination,
   );

@@ -20,7 +20,7 @@ import { mirrorName } from './device/sysfs.js';
 import { Dispatcher } from './dispatcher.js';
 import { poolIsBusy } from './lifecycle/end.js';
 import { ExitCode } from './lifecycle/exit-codes.js';
-import type { Logger } from './logging.js';
+import { type Logger, nameMirrors } from './logging.js';
 import type { OpenedStore } from './opened-store.js';
 import { statusOf } from './serve-status.js';
 import type { DaemonHandOver, DaemonStatus, RunningDaemon, ServeStart } from './serve-types.js';
@@ -162,6 +162,7 @@ class Daemon implements RunningDaemon {
     this.#dispatcher.constructWith(this.#constructs);
     const { logs, counters } = this.#dispatcher;
     this.operable = { logs, counters, observer, settings, logger };
+    nameMirrors(logger, (uuid) => logs.withUuid(uuid).find(({ dmName }) => dmName !== null)?.dmName ?? null);
     parts.inspect?.(this.#dispatcher.logs);
   }
 
@@ -315,13 +316,15 @@ class Daemon implements RunningDaemon {
     this.#cluster?.close();
     await this.#transport.close();
     const waiting: string[] = [];
+    const mirrors: string[] = [];
     for (const [name, served] of this.#dispatcher.logs.entries()) {
       waiting.push(name.uuid);
+      if (served.dmName !== null) mirrors.push(served.dmName);
       served.close();
     }
     if (waiting.length > 0) {
       this.#logger.warn(
-        { reason, waiting },
+        { reason, waiting, mirrors },
         this.#state === null
           ? 'stopped: writes to these mirrors now wait until a daemon answers again'
           : 'stopped: writes to these mirrors now wait until a daemon answers again, and it will find their logs as they are',
@@ -386,7 +389,10 @@ class Daemon implements RunningDaemon {
         'requests were lost: each stalls its mirror for 15 s; raise receiveBufferBytes',
       );
     } else if (kind === 'unguarded') {
-      this.#logger.warn({ err: error }, 'an overflow of the receive buffer may end this daemon');
+      this.#logger.warn(
+        { err: error },
+        'an overflow of the receive buffer may end this daemon: raise receiveBufferBytes',
+      );
     } else {
       this.#logger.error(
         { err: error, kind },

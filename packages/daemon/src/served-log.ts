@@ -225,7 +225,7 @@ export class ServedLog implements Served {
     if (error !== null) {
       this.#logger.error(
         { ...about, err: error },
-        'log device cannot be read: no region is taken to be in sync',
+        'log device cannot be read: no region is taken to be in sync, so the kernel copies everything; repair the device before it fails for good',
       );
     }
     this.#effects.reset();

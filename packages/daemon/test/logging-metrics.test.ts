@@ -10,6 +10,7 @@ import {
   type LogStatus,
   Metrics,
 } from '../src/index.js';
+import { nameMirrors } from '../src/logging.js';
 import { scratchDirectory } from './helpers/scratch.js';
 
 describe('createLogger', () => {
@@ -28,6 +29,19 @@ describe('createLogger', () => {
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatchObject({ name: 'singled', level: 'info', region: 7, msg: 'seen' });
     expect(Date.parse(lines[0].time)).toBeGreaterThan(0);
+  });
+
+  it('names the mirror of the log that a line is about, where somebody knows it', async () => {
+    const file = path.join(scratchDirectory(), 'out');
+    const { logger, close } = createLogger({ name: 'singled', fd: fs.openSync(file, 'w') });
+    logger.warn({ uuid: 'u1' }, 'before');
+    nameMirrors(logger, (uuid) => (uuid === 'u1' ? 'm' : null));
+    logger.warn({ uuid: 'u1', device: '/dev/log' }, 'known');
+    logger.warn({ uuid: 'u2' }, 'not known');
+    logger.warn('about none');
+    await close(1000);
+    const lines = fs.readFileSync(file, 'utf8').trim().split('\n');
+    expect(lines.map((line) => JSON.parse(line).mirror)).toEqual([undefined, 'm', undefined, undefined]);
   });
 
   it('neither blocks nor grows while nobody reads, drops lines, and closes in time', async () => {

@@ -433,7 +433,7 @@ export class ReplicaHost {
     if (error !== null) {
       this.#parts.logger.error(
         { uuid: this.uuid, device: this.deviceNumber, err: error },
-        'log device cannot be read',
+        'log device cannot be read: what only it knows of is taken to be out of sync, and is copied; repair the device, then reload the tables',
       );
     }
     this.#step((effects) =>

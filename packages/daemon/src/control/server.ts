@@ -70,7 +70,12 @@ export class ControlServer {
     await removeStale(path);
     const server = net.createServer((socket) => this.#accept(socket));
     await bindPrivately(server, path);
-    server.on('error', (error) => this.#options.logger.error({ err: error, path }, 'control socket failed'));
+    server.on('error', (error) =>
+      this.#options.logger.error(
+        { err: error, path },
+        'control socket failed: this daemon serves on and cannot be asked any more; reload it to have another',
+      ),
+    );
     this.#server = server;
   }
 
@@ -100,7 +105,10 @@ export class ControlServer {
       this.#serveLines(socket, lines).then(
         () => socket.resume(),
         (error: unknown) => {
-          this.#options.logger.error({ err: error }, 'control connection ended by a bug');
+          this.#options.logger.error(
+            { err: error },
+            'a connection to the control socket met a bug and was closed: please report this line',
+          );
           socket.destroy();
         },
       );

@@ -91,7 +91,10 @@ export class HttpServer {
       { maxHeaderSize: 8192, requestTimeout: 10_000, headersTimeout: 10_000 },
       (request, response) => {
         this.#serve(request, response).catch((error: unknown) => {
-          options.logger.error({ err: error, url: request.url }, 'a request for the status page met a bug');
+          options.logger.error(
+            { err: error, url: request.url },
+            'a request for the status page met a bug: please report this line',
+          );
           response.destroy();
         });
       },
@@ -132,7 +135,9 @@ export class HttpServer {
       this.#server.close();
       return false;
     }
-    this.#server.on('error', (error) => logger.error({ err: error }, 'the status page failed'));
+    this.#server.on('error', (error) =>
+      logger.error({ err: error }, 'the status page failed: the daemon serves on without it'),
+    );
     logger.info({ address, port: this.port }, 'serving the status page and metrics');
     return true;
   }

@@ -117,7 +117,7 @@ async function useRuntimeDir({ config, logger }: RunOptions): Promise<void> {
   if (directory.inMemory) return;
   logger.warn(
     { runtimeDir: directory.path },
-    'the runtime directory is not on a tmpfs: saving state may wait for a disk',
+    'the runtime directory is not on a tmpfs: saving state may wait for a disk, and mirrors with it; mount a tmpfs there, or choose another (--runtime-dir)',
   );
 }
 
