@@ -241,9 +241,24 @@ export class Replica {
     return this.#member?.disk.marks === 0;
   }
 
-  /** Whether the kernel is to be told that the region is in sync. */
+  /**
+   * Whether the kernel is to be told that the region is in sync. One that is in doubt is that only to a kernel that may have been told so before: one that was reloaded since reads the
+   * leg from which the region will be recovered.
+   */
   isInSync(region: number): boolean {
-    return this.state?.inSync.get(region) === true || this.recovery.recovered.has(region);
+    if (this.recovery.recovered.has(region)) return true;
+    const { state } = this;
+    if (state === null || !state.inSync.get(region)) return false;
+    return !state.stale.get(region) || state.needReload.has(this.#nodeId);
+  }
+
+  /**
+   * Whether a kernel may be told of a given-up region that it is not in sync: it writes one leg then, at once and without a FLUSH, and after a cut of the power only the image
+   * would know.
+   */
+  get imageShowsGivenUp(): boolean {
+    const { state } = this;
+    return this.image === null || state === null || (this.#member as Member).disk.marks >= state.givenUpAt;
   }
 
   get inSyncCount(): number {
@@ -290,7 +305,8 @@ export class Replica {
     if (this.isInSync(region) && !inDoubt) return false;
     // A kernel that must be reloaded before anybody recovers the region goes on as before. One that was reloaded may not begin to write it: its opinion, in sync or
     // on one leg only, would be wrong when the region becomes work.
-    if (inDoubt && state.needReload.has(this.#nodeId)) return false;
+    if (inDoubt && state.needReload.has(this.#nodeId))
+      return state.givenUp.get(region) && !this.imageShowsGivenUp;
     this.recovery.wishFor(region);
     if (this.recovery.handedOut >= 0 || state.leased.get(region)) return true;
     const gives = this.#patience.impatience(state, this.#nodeId, region, this.#nowMs);
@@ -619,6 +635,7 @@ export class Replica {
     if (state === null) return;
     this.#former = null;
     state.watcher = this.image ?? state.watcher;
+    if (state.givenUp.count > 0) state.givenUpAt = state.position;
     if (replaced) this.image?.forget(founded);
     else if (resumed) this.image?.mistrust();
     if (!replaced && !resumed) return;

@@ -1,7 +1,7 @@
 import { freshControl, type LogMemory } from '@dmlog/log';
 import { expect, it } from 'vitest';
 import { ClusteredLog } from '../src/clustered-log.js';
-import { Presence } from '../src/state.js';
+import { Presence, ReplicatedState } from '../src/state.js';
 import { LoneDaemon } from './lone-daemon.js';
 
 const memory = (): LogMemory => ({ control: freshControl(), body: new Uint8Array(0) });
@@ -49,4 +49,27 @@ it('… and is with the same one, if nothing was written on one leg', () => {
   for (const type of ['RESUME', 'PRESUSPEND', 'POSTSUSPEND', 'RESUME'] as const)
     expect(daemon.ask(table, type)).toBe(0);
   expect([daemon.needReload, daemon.replica.state?.nodes.get(1)?.presence]).toEqual([[], Presence.LIVE]);
+});
+
+it('what is in doubt is in sync to a kernel that was told so, and to one that was reloaded since it is not', () => {
+  const daemon = new LoneDaemon();
+  const table = new ClusteredLog(daemon.replica, false);
+  daemon.ask(table, 'RESUME');
+  const { replica } = daemon;
+  const state = replica.state as ReplicatedState;
+  state.begin(new ReplicatedState(8).work);
+  for (const id of [2, 3]) {
+    const other = state.meet(id, String(id).padStart(32, '0'));
+    state.ready(other);
+    state.resumed(other);
+    if (id === 2) state.mark(other, [5]);
+  }
+  state.nodeDown(2);
+  expect([state.stale.get(5), daemon.needReload]).toEqual([true, [1, 3]]);
+  expect([replica.isInSync(5), replica.mustWait(5)]).toEqual([true, false]);
+  for (const type of ['PRESUSPEND', 'POSTSUSPEND'] as const) daemon.ask(table, type);
+  daemon.ask(new ClusteredLog(replica, false), 'RESUME');
+  expect([state.stale.get(5), daemon.needReload]).toEqual([true, [3]]);
+  expect([replica.isInSync(5), replica.mustWait(5)]).toEqual([false, true]);
+  expect(replica.isInSync(4)).toBe(true);
 });
