@@ -190,7 +190,8 @@ export class Member {
 
   /** Messages that go out, oldest first; they are the caller's. */
   takeOutbox(): Uint8Array[] {
-    if (this.#owesPosition && this.#phase === 'active') this.#statePosition();
+    // Alone there is nobody to tell; who joins later is told when it is ready.
+    if (this.#owesPosition && this.#phase === 'active' && this.#members.length > 1) this.#statePosition();
     this.#owesPosition = false;
     return this.#outgoing.take();
   }
