@@ -4,9 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { Coverage } from '../src/coverage.js';
 import { ROOT } from '../src/index.js';
 import type { Bio } from '../src/kernel/bio.js';
-import { Kernel } from '../src/kernel/kernel.js';
+import { Kernel, type MirrorTable } from '../src/kernel/kernel.js';
 import type { MirrorIo } from '../src/kernel/mirror.js';
-import type { Thread } from '../src/kernel/thread.js';
+import { type Thread, ThreadState } from '../src/kernel/thread.js';
 import { Random } from '../src/random.js';
 
 /** One datagram of a recorded conversation between a real kernel and a daemon (packages/protocol/test/fixtures). */
@@ -32,28 +32,49 @@ const typeOf = (bytes: Uint8Array) => u32(bytes, 188) & 0xff;
 /** The netlink datagram is padded to 4 bytes; what counts is its stated length. */
 const frameOf = (bytes: Uint8Array) => Buffer.from(bytes.subarray(0, u32(bytes, 0))).toString('hex');
 
-type Command = (kernel: Kernel) => Parameters<Kernel['operate']>[0];
+type Command = (kernel: Kernel, uuid: string) => Parameters<Kernel['operate']>[0];
 type Event = Command | { readonly region: number; readonly isWrite: boolean };
 
 const write = (region: number): Event => ({ region, isWrite: true });
 const read = (region: number): Event => ({ region, isWrite: false });
 const status: Command = (kernel) => kernel.status();
 const remove: Command = (kernel) => kernel.remove();
+const suspend: Command = (kernel) => kernel.suspend(true);
+const resume: Command = (kernel) => kernel.resume();
+const clear: Command = (kernel) => kernel.clear();
+const load =
+  (logArguments: string): Command =>
+  (kernel, uuid) =>
+    kernel.load(tableOf(uuid, logArguments, false));
 
 interface Scenario {
   readonly name: string;
   readonly logArguments: string;
   readonly integratedFlush?: boolean;
+  /** RESUME forgot what the kernel knew of the sync count before the worker's first question, which was on its way, was answered: so the answer counts. */
+  readonly resumesBeforeAnswer?: true;
   readonly events: readonly Event[];
 }
 
+const luidOf = (bytes: Uint8Array) => u32(bytes, 36) + u32(bytes, 40) * 2 ** 32;
+
+/** Chance, but where the recording says which of several threads went first. */
+class Chosen extends Random {
+  choice = -1;
+
+  override below(end: number): number {
+    return this.choice >= 0 ? this.choice : super.below(end);
+  }
+}
+
+const STEPS_MAX = 100_000;
 /** Longer than what machines are slow for. */
 const PAUSE_US = 1_500_000;
 
 /** The model's own end of a conversation: what was recorded answers it. */
 class Playback implements MirrorIo {
   nowMs = 0;
-  readonly random = new Random(1, 1);
+  readonly random = new Chosen(1, 1);
   readonly coverage = new Coverage();
   readonly kernel: Kernel;
   readonly sent: string[] = [];
@@ -67,7 +88,10 @@ class Playback implements MirrorIo {
     this.kernel = new Kernel({
       io: this,
       random: this.random,
-      firstLuid: u32(first, 36) + u32(first, 40) * 2 ** 32,
+      firstLuid: luidOf(first),
+      luids: frames
+        .filter(({ bytes, fromKernel }) => fromKernel && typeOf(bytes) === RequestType.CTR)
+        .map(({ bytes }) => luidOf(bytes)),
       firstSeq: u32(first, 184),
       send: (thread, frame, length) => this.#send(thread, frame, length),
     });
@@ -121,14 +145,50 @@ class Playback implements MirrorIo {
     this.kernel.bioLeft(bio);
   }
 
+  /** Which thread goes on: the one whose request was recorded next, else one that has not come to its request yet. -1: none. */
+  #next(): number {
+    const { threads } = this.kernel;
+    const expected = this.#frames[this.#at]?.bytes;
+    const asks = threads.findIndex(
+      ({ state, request }) =>
+        state === ThreadState.ASKS &&
+        request !== null &&
+        (expected === undefined ||
+          (request.type === typeOf(expected) && request.log.luid === luidOf(expected))),
+    );
+    if (asks >= 0) return asks;
+    return threads.findIndex((thread) => thread.state !== ThreadState.ASKS && thread.isReady(this.nowMs));
+  }
+
+  /** It is as late as it was when the next datagram was recorded. */
+  catchUp(): void {
+    this.nowMs = Math.max(this.nowMs, (this.#frames[this.#at]?.us ?? 0) / 1000);
+  }
+
+  /** One thread goes on. False: none can. */
+  step(): boolean {
+    const next = this.#next();
+    if (next >= 0) this.run(next);
+    return next >= 0;
+  }
+
+  run(thread: number): void {
+    this.random.choice = thread;
+    this.kernel.step(this.nowMs);
+    this.random.choice = -1;
+  }
+
   /** Runs until nothing is left to do at this moment; then lets data land, one after the other; then lets time pass. */
   settle(): void {
-    for (let i = 0; i < 100_000; i++) {
-      if (this.kernel.step(this.nowMs)) continue;
+    for (let i = 0; i < STEPS_MAX; i++) {
+      if (this.step()) continue;
       const landing = this.#landings.shift();
       if (landing !== undefined) landing();
-      else if (this.#pauses && this.kernel.nextMs < Number.POSITIVE_INFINITY) this.nowMs = this.kernel.nextMs;
-      else return;
+      else if (this.#pauses && this.kernel.nextMs < Number.POSITIVE_INFINITY) {
+        this.nowMs = this.kernel.nextMs;
+        // What is due now is sent, or goes on.
+        this.kernel.step(this.nowMs);
+      } else return;
     }
     throw new Error('the model never comes to rest');
   }
@@ -138,28 +198,45 @@ class Playback implements MirrorIo {
   }
 }
 
-function play({ name, logArguments, integratedFlush = false, events }: Scenario): Playback {
-  const frames = recorded(name);
-  const playback = new Playback(frames);
-  const first = Buffer.from((frames[0] as Recorded).bytes);
-  const uuid = first.subarray(44, first.indexOf(0, 44)).toString('latin1');
+/** The table of a mirror with these log arguments: length of the target, log type, its own arguments. */
+function tableOf(uuid: string, logArguments: string, integratedFlush: boolean): MirrorTable {
   const [sectors, , ...rest] = logArguments.split(' ');
   const regionSize = Number(rest.find((word) => /^\d+$/.test(word)));
-  const { kernel } = playback;
-  const table = {
+  return {
     uuid,
     logArguments,
     regionCount: Number(sectors) / regionSize,
     integratedFlush,
     handlesErrors: true,
   };
+}
+
+function play({
+  name,
+  logArguments,
+  integratedFlush = false,
+  resumesBeforeAnswer,
+  events,
+}: Scenario): Playback {
+  const frames = recorded(name);
+  const playback = new Playback(frames);
+  const first = Buffer.from((frames[0] as Recorded).bytes);
+  const uuid = first.subarray(44, first.indexOf(0, 44)).toString('latin1');
+  const { kernel } = playback;
+  const table = tableOf(uuid, logArguments, integratedFlush);
   // Two commands, as `dmsetup create` is two calls: the worker asks its first question between them.
   kernel.operate(kernel.load(table));
-  playback.settle();
+  if (resumesBeforeAnswer) {
+    for (let i = 0; kernel.isOperated && i < STEPS_MAX; i++) playback.step();
+    kernel.operate(kernel.resume());
+    // Last in the list: it runs as far as its request.
+    playback.run(kernel.threads.length - 1);
+  } else playback.settle();
   if (kernel.hasInactive) kernel.operate(kernel.resume());
   playback.settle();
   for (const event of events) {
-    if (typeof event === 'function') kernel.operate(event(kernel));
+    playback.catchUp();
+    if (typeof event === 'function') kernel.operate(event(kernel, uuid));
     else playback.submit(event);
     playback.settle();
   }
@@ -194,6 +271,32 @@ describe('fed with the same replies, the modelled kernel sends what the real one
       logArguments: '16384 core 1024 nosync',
       integratedFlush: true,
       events: [...writesIn('core-nosync-integrated-flush'), status, remove],
+    },
+    {
+      name: 'reply-lost',
+      logArguments: '16384 core 1024 nosync',
+      resumesBeforeAnswer: true,
+      events: [write(0), remove],
+    },
+    {
+      name: 'table-exchange',
+      logArguments: '16384 core 1024 nosync',
+      resumesBeforeAnswer: true,
+      events: [
+        write(0),
+        write(0),
+        load('16384 core 512 nosync'),
+        suspend,
+        resume,
+        write(1),
+        write(1),
+        load('32768 core 512 nosync'),
+        clear,
+        suspend,
+        resume,
+        write(0),
+        remove,
+      ],
     },
   ])('$name', (scenario) => {
     const playback = play(scenario);

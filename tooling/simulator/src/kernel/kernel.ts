@@ -43,12 +43,15 @@ export class Kernel {
   #deferred: Bio[] = [];
   #inFlight = 0;
   #nextLuid: number;
+  readonly #luids: number[];
 
   constructor(init: {
     io: MirrorIo;
     send: Send;
     random: Random;
     firstLuid: number;
+    /** Pointers of the tables, in the order of their loads, where they are known; after them comes `firstLuid`. */
+    luids?: readonly number[];
     firstSeq?: number;
     /** There may be something to do again. */
     onStir?: () => void;
@@ -57,6 +60,7 @@ export class Kernel {
     this.#onStir = init.onStir ?? (() => {});
     this.#random = init.random;
     this.#nextLuid = init.firstLuid;
+    this.#luids = [...(init.luids ?? [])];
     this.proxy = new RequestProxy(init.send, init.firstSeq);
   }
 
@@ -127,9 +131,9 @@ export class Kernel {
 
   /** `dmsetup load`: mirror_ctr(). */
   *load(table: MirrorTable): Body<number> {
-    const luid = this.#nextLuid;
+    const luid = this.#luids.shift() ?? this.#nextLuid;
     // A pointer: the allocator likes to give the same one again.
-    this.#nextLuid += 0x1000;
+    if (luid === this.#nextLuid) this.#nextLuid += 0x1000;
     const log = new UserLog({
       uuid: table.uuid,
       luid,
