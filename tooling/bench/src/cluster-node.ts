@@ -1,6 +1,14 @@
 import { serveLines } from '@dmlog/corosync-lab';
 import { BenchKernel, type PlayedLog } from './cluster/kernel.js';
-import { playFlushes, playLocal, playMarks, playResync, playWork, playWrites } from './cluster/plays.js';
+import {
+  playDisk,
+  playFlushes,
+  playLocal,
+  playMarks,
+  playResync,
+  playWork,
+  playWrites,
+} from './cluster/plays.js';
 
 /*
  * One node of the cluster bench, driven over its standard input: clusterd's insides on this node's corosync, and the kernel that asks them. See
@@ -74,6 +82,10 @@ const methods = {
       case 'local':
         return playLocal(kernel, log, ms, 0);
     }
+  },
+  /** One block after the other to this file. */
+  disk({ path, ms }: { path: string; ms: number }) {
+    return playDisk(path, ms);
   },
   resync({ name, copyMs }: { name: string; copyMs: number }) {
     const log = logOf(name);

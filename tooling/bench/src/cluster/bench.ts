@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Summary } from '../driver.js';
 import { ensureCacheDirectory } from '../paths.js';
@@ -65,6 +65,8 @@ export const COPY_MS = 1;
 
 /** Of the logs that are written to. */
 const REGIONS = 2 ** 21;
+/** More than the image of such a log. */
+const IMAGE_BYTES = 1 << 20;
 /** Regions that stay marked lie this far apart: no two in a word of a bitmap. */
 const MARK_STEP = 6;
 /** Marks that a joiner takes over, all over the log. */
@@ -98,6 +100,13 @@ export interface MarksRound {
   readonly many: Counted;
 }
 
+/** A log on a device: the commit that a FLUSH waits for, the write, and both. */
+export interface DiskRound {
+  readonly commit: Summary;
+  readonly write: Summary;
+  readonly flushes: Counted;
+}
+
 /** One node, and all three, recover a log from nothing in sync. */
 export interface ResyncRun {
   readonly one: Resynced;
@@ -113,6 +122,7 @@ export interface ClusterBenchResult {
   /** singled and clusterd behind netlink, requests that need no order. */
   readonly local: readonly LocalRound[];
   readonly threeNodes: readonly Round[];
+  readonly disk: readonly DiskRound[];
   readonly marks: readonly MarksRound[];
   readonly joins: readonly Join[];
   readonly resync: ResyncRun;
@@ -135,17 +145,19 @@ export async function runClusterBench(options: ClusterBenchOptions = {}): Promis
   const cluster = await withSession({ ...options, nodes: 3 }, async (session) => {
     const rounds = await playRounds(session, ['ping', 'commit', 'commit-all'], lengths);
     print(`${renderRounds('three nodes', rounds)}\n`);
+    const disk = await playDiskRounds(session, lengths);
     const marks = await playMarksRounds(session, lengths);
     const resync = await playResyncs(session, lengths);
     const joins = await playJoins(session, lengths);
     print(`${renderJoins(joins)}\n`);
-    return { rounds, marks, resync, joins };
+    return { rounds, disk, marks, resync, joins };
   });
-  const { marks, joins, resync } = cluster;
+  const { disk, marks, joins, resync } = cluster;
   const parts = {
     oneNode: alone.rounds,
     local: alone.local,
     threeNodes: cluster.rounds,
+    disk,
     marks,
     joins,
     resync,
@@ -211,6 +223,31 @@ async function playRound(
   const hot = await session.playCounted('local', 'hot', ms);
   if (floorFirst) await playCore();
   return { floor, writes, flushes, work, hot, local: { clustered: hot.types, core: core!.types } };
+}
+
+/** All nodes have one log on a file, as on a shared device. */
+async function playDiskRounds(session: Session, { rounds, runMs, warmMs }: Lengths): Promise<DiskRound[]> {
+  const image = join(ensureCacheDirectory(), `cluster-${process.pid}.img`);
+  const scratch = `${image}.floor`;
+  try {
+    for (const path of [image, scratch]) {
+      writeFileSync(path, '');
+      truncateSync(path, IMAGE_BYTES);
+    }
+    await session.open('on disk', `clustered-disk ${image} nosync`, REGIONS);
+    const played: DiskRound[] = [];
+    for (let round = 0; round <= rounds; round++) {
+      const ms = round === 0 ? warmMs : runMs;
+      const commit = await session.floor('commit', ms);
+      const floor = await session.clients[0]!.request('disk', { path: scratch, ms });
+      const flushes = await session.playCounted('flushes', 'on disk', ms);
+      if (round > 0) played.push({ commit, write: floor.types['write of a block']!, flushes });
+    }
+    await session.close('on disk');
+    return played;
+  } finally {
+    for (const path of [image, scratch]) rmSync(path, { force: true });
+  }
 }
 
 async function playMarksRounds(

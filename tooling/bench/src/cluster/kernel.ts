@@ -19,7 +19,8 @@ const CONFIG: Omit<DaemonConfig, 'runtimeDir'> = {
   lazyClear: { milliseconds: 3000, regionsMax: 65_536 },
   cluster: { reload: 'off' },
   transport: 'auto',
-  unsafeAcceptUserRequests: false,
+  // For logs on files instead of devices.
+  unsafeAcceptUserRequests: true,
 };
 
 export interface PlayedLog {
@@ -78,10 +79,12 @@ export class BenchKernel {
     return this.#request(log, type, u64s(values));
   }
 
-  /** CTR and RESUME; returns how long the latter took, in ns. `args` as in a table line from the log type on: `clustered-core 2 nosync`. */
+  /** CTR and RESUME; returns how long the latter took, in ns. `args` as in a table line from the log type on, but for the region size: `clustered-core nosync`, `clustered-disk /path nosync`. */
   async open(log: PlayedLog, args: string, regions: number): Promise<number> {
-    const [type, ...rest] = args.split(' ');
-    const text = `${regions * REGION_SECTORS} ${type} ${REGION_SECTORS} ${rest.join(' ')}`.trim();
+    const words = args.split(' ');
+    const isPath = (word: string | undefined) => word?.startsWith('/') === true;
+    words.splice(isPath(words[1]) ? 2 : 1, 0, String(REGION_SECTORS));
+    const text = `${regions * REGION_SECTORS} ${words.join(' ')}`;
     await this.#request(log, RequestType.CTR, new TextEncoder().encode(text));
     return (await this.ask(log, RequestType.RESUME)).ns;
   }

@@ -1,4 +1,6 @@
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { alignedBuffer } from '@dmlog/daemon';
 import { RequestType } from '@dmlog/protocol';
 import type { Summary } from '../driver.js';
 import { summarize } from '../statistics.js';
@@ -13,6 +15,9 @@ export interface Played {
 /** Requests that are answered in place are timed in blocks of this many, against the cost of the clock. */
 const BLOCK = 200;
 const REGIONS_PER_FLUSH = 32;
+/** What a disk log writes for a region that is new: a block of its image. */
+const DISK_BLOCK_BYTES = 4096;
+const DISK_BLOCKS = 64;
 
 class Times {
   readonly #rows = new Map<string, number[]>();
@@ -128,6 +133,23 @@ export function playLocal(kernel: BenchKernel, log: PlayedLog, ms: number, held:
       times.add(row, kernel.playLocal(frames) / BLOCK);
     }
   });
+}
+
+/** The floor of what is written to a device before it is answered: one block, as the daemon's devices write it, past all caches. */
+export async function playDisk(path: string, ms: number): Promise<Played> {
+  const { O_CREAT, O_DIRECT, O_DSYNC, O_RDWR } = constants;
+  const fd = openSync(path, O_CREAT | O_RDWR | O_DIRECT | O_DSYNC);
+  const block = alignedBuffer(DISK_BLOCK_BYTES);
+  try {
+    return await forMs(ms, async (times, n) => {
+      await nextTurn();
+      const began = performance.now();
+      writeSync(fd, block, 0, block.byteLength, (n % DISK_BLOCKS) * block.byteLength);
+      times.add('write of a block', (performance.now() - began) * 1e6);
+    });
+  } finally {
+    closeSync(fd);
+  }
 }
 
 export interface Resynced {

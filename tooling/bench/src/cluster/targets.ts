@@ -1,7 +1,7 @@
 import type { Summary } from '../driver.js';
 import { median, type Ratio, ratioOfRounds } from '../statistics.js';
 import type { Verdict } from '../targets.js';
-import type { ClusterBenchResult, MarksRound, ResyncRun, Round } from './bench.js';
+import type { ClusterBenchResult, DiskRound, MarksRound, ResyncRun, Round } from './bench.js';
 import type { FloorMode } from './floor.js';
 import { type LocalRound, localProcessRatios } from './local.js';
 import type { Counted } from './session.js';
@@ -83,10 +83,11 @@ export function localRatios(rounds: readonly Round[]): Map<string, Ratio> {
 }
 
 export function judge(result: Omit<ClusterBenchResult, 'verdicts'>): Verdict[] {
-  const { oneNode, local, threeNodes, marks, joins, resync } = result;
+  const { oneNode, local, threeNodes, disk, marks, joins, resync } = result;
   return [
     ...judgeOrdered('one node', oneNode, 1),
     ...judgeOrdered('three nodes', threeNodes, 3),
+    judgeDisk(disk),
     ...judgeSent(threeNodes),
     judgeMarks(marks),
     ...judgeResync(resync),
@@ -117,6 +118,28 @@ function judgeSent(rounds: readonly Round[]): Verdict[] {
     },
     { target: 'a rewrite of a hot region sends none', passed: hot === 0, value: hot.toFixed(3) },
   ];
+}
+
+/** The disk is added to the limit, not multiplied by it: nobody can make it faster. */
+function judgeDisk(rounds: readonly DiskRound[]): Verdict {
+  const limit = CLUSTER_TARGETS.flushThreeNodes;
+  const ours = rounds.map(({ flushes, write }) => {
+    const p50 = flushes.types['FLUSH with a new mark']?.p50;
+    return p50 === undefined ? undefined : p50 - write.p50;
+  });
+  const ratio = ratioOfRounds(
+    ours,
+    rounds.map(({ commit }) => commit.p50),
+  );
+  const us = (pick: (round: DiskRound) => number) => (median(rounds.map(pick)) / 1000).toFixed(0);
+  const flush = us(({ flushes }) => flushes.types['FLUSH with a new mark']?.p50 ?? Number.NaN);
+  const verdict = atMost(
+    `three nodes, clustered-disk: FLUSH with a new mark, less a block's write, <= ${limit} x C commit`,
+    ratio,
+    limit,
+  );
+  const parts = `${flush} us, write ${us(({ write }) => write.p50)} us, commit ${us(({ commit }) => commit.p50)} us`;
+  return { ...verdict, value: `${verdict.value} (${parts})` };
 }
 
 function judgeMarks(rounds: readonly MarksRound[]): Verdict {
