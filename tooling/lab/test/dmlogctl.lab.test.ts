@@ -60,8 +60,18 @@ describe('dmlogctl', () => {
       done
       exit 1`);
     expect((await ctl(machine, `inspect ${log} --map`)).stdout).toContain('█'.repeat(REGIONS));
+    // The log of a live mirror is in memory: what is written below it would be lost.
+    const live = await ctl(machine, `repair ${log} --all-dirty --write`, false);
+    expect(live).toMatchObject({ code: 71, stderr: expect.stringContaining('in use by m') });
     await ctl(machine, 'mirror remove m');
     expect((await singled.status()).logs).toEqual([]);
+    // Dirty by repair: the kernel copies these regions, and no others.
+    const repaired = await ctl(machine, `repair ${log} --dirty 3-5 --write --backup /tmp/before`);
+    expect(repaired.stdout).toContain('3, of which 3 were clean: 3-5');
+    disks.leg1.write(4 * REGION_BYTES + 100, Buffer.from('copied'));
+    await ctl(machine, create);
+    await machine.waitInSync('m');
+    await ctl(machine, 'mirror remove m');
     await singled.stop();
     await machine.halt();
     expect(regionsThatDiffer(disks.leg0, disks.leg1, REGION_BYTES, REGIONS)).toEqual([CANARY]);
