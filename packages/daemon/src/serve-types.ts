@@ -165,6 +165,8 @@ export interface ServeStart {
   readonly onUnusable?: (error: unknown) => void;
   /** Resolves when the logs may be touched. All that can be done before has been done when it is called. */
   readonly takeOver?: () => Promise<PreviousDaemon>;
+  /** Called as soon as requests are answered. */
+  readonly onServing?: () => void;
 }
 
 /**

@@ -185,6 +185,8 @@ class Daemon implements RunningDaemon {
       if (reply === REPLY_LATER) this.#owed++;
       return reply;
     });
+    this.#start.onServing?.();
+    this.#constructs.begun();
     if (pausedAtMs !== null) {
       this.#gapMs = Math.round((monotonicMs() - pausedAtMs) * 10) / 10;
       // Groups are joined at a tick: not one later than necessary.

@@ -102,6 +102,9 @@ describe('a hand-over', () => {
     // What the next daemon starts is no successor.
     expect(environment).toEqual({});
     expect(await predecessor?.takeOver()).toEqual({ owed: false, pausedAtMs: 17 });
+    // Its own end can wait until the next one answers.
+    expect(handOver.calls).toEqual(['pause', 'letGo']);
+    predecessor?.serving();
     expect(await given).toBe(true);
     expect(handOver.calls).toEqual(['pause', 'letGo', 'release']);
     expect([child.said, own.said]).toEqual([
@@ -114,14 +117,18 @@ describe('a hand-over', () => {
   it('tells that answers are owed', async () => {
     const { own, handOver, given, environment } = couple();
     handOver.owed = true;
-    expect(await inheritedPredecessor(own, environment)?.takeOver()).toMatchObject({ owed: true });
+    const predecessor = inheritedPredecessor(own, environment);
+    expect(await predecessor?.takeOver()).toMatchObject({ owed: true });
+    predecessor?.serving();
     expect(await given).toBe(true);
   });
 
   it('is tried again while a log device is busy, serving in between', async () => {
     const { own, handOver, given, environment } = couple();
     handOver.busy = 2;
-    await inheritedPredecessor(own, environment)?.takeOver();
+    const predecessor = inheritedPredecessor(own, environment);
+    await predecessor?.takeOver();
+    predecessor?.serving();
     expect(await given).toBe(true);
     expect(handOver.calls).toEqual(['pause', 'resume', 'pause', 'resume', 'pause', 'letGo', 'release']);
   });
@@ -147,6 +154,7 @@ describe('a hand-over', () => {
     const offers: number[] = [];
     const say = (message: HandOverMessage) => own.send(message, undefined, undefined, () => {});
     own.on('message', (message: HandOverMessage) => {
+      if (message.dmlog === 'released') own.disconnect();
       if (message.dmlog !== 'yours') return;
       offers.push(message.offer as number);
       // The first offer is answered when the second one has been made.

@@ -1,6 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { afterEach, describe, expect, it } from 'vitest';
-import { compileNative, type NativePrograms, runSteady, type Subject, startSubject } from '../src/index.js';
+import {
+  compileNative,
+  type NativePrograms,
+  runHandOvers,
+  runSteady,
+  type Subject,
+  startSubject,
+} from '../src/index.js';
 import { allowedCpus } from '../src/native.js';
 
 /** Why sockets cannot be used here, or undefined. */
@@ -136,5 +143,12 @@ describe.skipIf(missing !== undefined)('driver and echo', () => {
     expect(end.pauseSeconds).toBeGreaterThanOrEqual(end.longestPauseSeconds);
     expect(verdicts.map(({ target }) => target.replace(/:? .*/, ''))).toEqual(['p999', 'no', 'no']);
     expect(printed.join('')).toMatch(/write: CLEAR_REGION +[1-9]/);
+  });
+
+  it('has singled succeeded under load, and counts who waited', async () => {
+    const { gapsMs, lost, requests, longestNs } = await runHandOvers({ count: 1 });
+    expect({ gaps: gapsMs.length, lost }).toEqual({ gaps: 1, lost: 0 });
+    expect(requests).toBeGreaterThan(0);
+    expect(longestNs).toBeGreaterThan(0);
   });
 });

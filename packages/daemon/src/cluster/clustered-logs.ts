@@ -1,4 +1,4 @@
-import { KeptReplica, keptReplicaBytes } from '@dmlog/cluster';
+import { KeptReplica, keptReplicaBytes, Replica } from '@dmlog/cluster';
 import type { LogMemory, LogName, LogParameters } from '@dmlog/log';
 import { NameLookup } from '../name-lookup.js';
 import type { OpenedStore } from '../opened-store.js';
@@ -6,6 +6,9 @@ import type { LogIdentity } from '../state/format.js';
 import type { StateFile } from '../state/state-file.js';
 import { type ClusterParts, ReplicaHost } from './replica-host.js';
 import { ServedClusteredLog } from './served-clustered-log.js';
+
+/** What tells the share of a node in a log from others. */
+type SharedInit = Pick<ClusteredLogInit, 'name' | 'parameters' | 'opened' | 'blockBytes'>;
 
 /** What a clustered log is made of at CTR. */
 export interface ClusteredLogInit {
@@ -49,6 +52,18 @@ export class ClusteredLogs {
     served.close();
     if (host.logCount === 0) this.#forget(host);
     return problem;
+  }
+
+  /** Goes through what {@link restore} does with the share of a log, on a copy of it, so that the code has run before. Throws where the copy is no whole one. */
+  rehearse(init: SharedInit, bytesMax: number): void {
+    const memory = this.#parts.state?.findShared(sharedIdentityOf(init))?.copy(bytesMax) ?? null;
+    if (memory === null) return;
+    const { parameters, opened, blockBytes } = init;
+    const kept = KeptReplica.found(memory, parameters.regionCount);
+    if (typeof kept === 'string') return;
+    const { bootId, lazyClear } = this.#parts;
+    const deviceNumber = opened?.store.deviceNumber ?? null;
+    new Replica({ parameters, bootId, lazyClear, blockBytes, deviceNumber, kept }).keep();
   }
 
   /** All tables that there are were found again. What others shared is of no use. */
@@ -163,12 +178,7 @@ function isSameLog(a: LogParameters, b: LogParameters): boolean {
   );
 }
 
-function sharedIdentityOf({
-  name,
-  parameters,
-  opened,
-  blockBytes,
-}: ClusteredLogInit): Omit<LogIdentity, 'bootId'> {
+function sharedIdentityOf({ name, parameters, opened, blockBytes }: SharedInit): Omit<LogIdentity, 'bootId'> {
   const { kind, targetSectors, regionSizeSectors } = parameters;
   return {
     uuid: name.uuid,

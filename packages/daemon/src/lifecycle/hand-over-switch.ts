@@ -21,8 +21,9 @@ export function handOverSwitch(
   let underWay: Promise<unknown> | null = null;
   const release = async (pid: number): Promise<void> => {
     await daemon.handOver?.release();
-    await place.release();
+    // Before the next daemon can say anything to the manager, which hears the main process only.
     await manager.handedTo(pid);
+    await place.release();
   };
   const onSignal = (): void => {
     const { handOver } = daemon;

@@ -8,7 +8,8 @@
  * | old  | `yours`    | it reads nothing more, its writes to log devices have ended and none begins; `owed`: answers are missing |
  * | old  | `refused`  | a device is too slow for that: it serves on, the new one ends                                  |
  * | new  | `taken`    | it is alive and goes on, with the number of the offer; too late, the old one serves and offers again |
- * | old  | `released` | logs and socket are the new one's: it finds the logs and reads. The control socket and the lock follow |
+ * | old  | `released` | logs and socket are the new one's: it finds the logs and reads                                  |
+ * | new  | (the end of the channel) | it answers: the old one lets go of control socket and lock, and ends              |
  *
  * Requests wait from `yours` until the new one reads: what can be done before or after is not done then.
  *

@@ -12,6 +12,8 @@ export interface Predecessor {
    * @throws LifecycleError `ERR_HANDOVER`: the predecessor serves on.
    */
   takeOver(): Promise<PreviousDaemon>;
+  /** Requests are answered here: what the predecessor has still to do, it may do now. */
+  serving(): void;
 }
 
 /** Null where this process was started by anybody else. Says so only once: what this process starts is no successor. */
@@ -28,10 +30,12 @@ export function inheritedPredecessor(
     takeOver: async () => {
       try {
         return await takeOver(talk);
-      } finally {
+      } catch (error) {
         talk.end();
+        throw error;
       }
     },
+    serving: () => talk.end(),
   };
 }
 

@@ -127,6 +127,7 @@ function startOf(predecessor: Predecessor | null, manager: ServiceManager, logge
     return {
       descriptor: predecessor.descriptor,
       takeOver: () => predecessor.takeOver(),
+      onServing: () => predecessor.serving(),
     };
   }
   return {

@@ -7,6 +7,8 @@ import { HandOverTalk, SUCCESSOR_DESCRIPTOR, SUCCESSOR_VARIABLE } from './hand-o
 export const SUCCESSOR_START_MS_MAX = 60_000;
 /** How long it may take to say that it goes on. Requests wait meanwhile. */
 export const SUCCESSOR_TAKES_MS_MAX = 150;
+/** How long this one waits with its own end until the next one answers: both would need the processor. */
+export const SUCCESSOR_SERVES_MS_MAX = 2000;
 /** How often this daemon tries to pause and offers its place, how many offers may be answered too late, and how long it serves in between. */
 export const OFFERS_MAX = 30;
 export const LATE_OFFERS_MAX = 8;
@@ -89,6 +91,8 @@ async function negotiate(
   await handOver.letGo().catch(failed);
   await talk.say({ dmlog: 'released' });
   const pausedMs = Math.round(performance.now() - pausedAt);
+  // It ends the channel when it answers.
+  await talk.next(SUCCESSOR_SERVES_MS_MAX);
   await release(child.pid as number).catch(failed);
   logger.info(
     { successor: child.pid, pausedMs },

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, ftruncateSync, openSync, unlinkSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, statSync, unlinkSync } from 'node:fs';
 import type { LogMemory } from '@dmlog/log';
 import { reason } from '../device/errors.js';
 import type { Logger } from '../logging.js';
@@ -46,6 +46,14 @@ export class StateFile {
     } catch (error) {
       return reason(error);
     }
+  }
+
+  /** A copy of what is there at the moment, to be tried out: another process may be changing it. Null where there is more than `bytesMax`, or nothing. */
+  copy(bytesMax: number): LogMemory | null {
+    if (statSync(this.path).size > bytesMax) return null;
+    const bytes = new Uint8Array(readFileSync(this.path));
+    if (bytes.byteLength <= HEAD_BYTES) return null;
+    return { control: bytes.slice(IDENTITY_AREA_BYTES, HEAD_BYTES), body: bytes.slice(HEAD_BYTES) };
   }
 
   /** The log is gone, or its state must not be believed. Its memory is given back: the log must not be asked any more. */
