@@ -53,6 +53,8 @@ interface Scenario {
   readonly integratedFlush?: boolean;
   /** RESUME forgot what the kernel knew of the sync count before the worker's first question, which was on its way, was answered: so the answer counts. */
   readonly resumesBeforeAnswer?: true;
+  /** Writes that come while the mirror is made in sync: {@link Playback.settleAsRecorded}. Default: none do. */
+  readonly writesMeanwhile?: readonly number[];
   readonly events: readonly Event[];
 }
 
@@ -79,7 +81,7 @@ class Playback implements MirrorIo {
   readonly kernel: Kernel;
   readonly sent: string[] = [];
   readonly #frames: readonly Recorded[];
-  readonly #landings: (() => void)[] = [];
+  readonly #landings: { readonly region: number; readonly isCopy: boolean; readonly run: () => void }[] = [];
   #at = 0;
 
   constructor(frames: readonly Recorded[]) {
@@ -125,16 +127,16 @@ class Playback implements MirrorIo {
     return true;
   }
 
-  write(_leg: number, _bio: Bio, done: (ok: boolean) => void): void {
-    this.#landings.push(() => done(true));
+  write(_leg: number, { region }: Bio, done: (ok: boolean) => void): void {
+    this.#landings.push({ region, isCopy: false, run: () => done(true) });
   }
 
-  read(_leg: number, _bio: Bio, done: (ok: boolean) => void): void {
-    this.#landings.push(() => done(true));
+  read(_leg: number, { region }: Bio, done: (ok: boolean) => void): void {
+    this.#landings.push({ region, isCopy: false, run: () => done(true) });
   }
 
-  copy(_from: number, _to: number, _region: number, done: (readOk: boolean, writeOk: boolean) => void): void {
-    this.#landings.push(() => done(true, true));
+  copy(_from: number, _to: number, region: number, done: (readOk: boolean, writeOk: boolean) => void): void {
+    this.#landings.push({ region, isCopy: true, run: () => done(true, true) });
   }
 
   ended(): void {
@@ -183,7 +185,7 @@ class Playback implements MirrorIo {
     for (let i = 0; i < STEPS_MAX; i++) {
       if (this.step()) continue;
       const landing = this.#landings.shift();
-      if (landing !== undefined) landing();
+      if (landing !== undefined) landing.run();
       else if (this.#pauses && this.kernel.nextMs < Number.POSITIVE_INFINITY) {
         this.nowMs = this.kernel.nextMs;
         // What is due now is sent, or goes on.
@@ -191,6 +193,53 @@ class Playback implements MirrorIo {
       } else return;
     }
     throw new Error('the model never comes to rest');
+  }
+
+  /**
+   * As {@link settle}, with `writes` that come, and data that lands, when the recording says so: nothing but a landed copy makes the kernel ask for SET_REGION_SYNC,
+   * nothing but a write that has landed for CLEAR_REGION. Else the worker looked up because a delayed write became due, a write landed or one came, in this order: one comes
+   * when the one before has ended.
+   */
+  settleAsRecorded(writes: readonly number[]): void {
+    const left = [...writes];
+    for (let i = 0; i < STEPS_MAX; i++) {
+      const next = this.#frames[this.#at];
+      if (this.step()) continue;
+      if (next === undefined) return;
+      const isDue = this.kernel.nextMs <= next.us / 1000;
+      // Timers are late, by up to a jiffy and more.
+      this.catchUp();
+      if (isDue) continue;
+      const type = typeOf(next.bytes);
+      if (type === RequestType.SET_REGION_SYNC || type === RequestType.CLEAR_REGION)
+        this.#land(this.#cleared);
+      else if (!this.#land(null)) {
+        const region = left.shift();
+        if (region === undefined) return;
+        this.submit({ region, isWrite: true });
+      }
+    }
+    throw new Error('the model never comes to rest');
+  }
+
+  /** Regions of the next CLEAR_REGION. */
+  get #cleared(): ReadonlySet<number> {
+    for (let at = this.#at; at < this.#frames.length; at++) {
+      const { bytes, fromKernel } = this.#frames[at] as Recorded;
+      if (!fromKernel || typeOf(bytes) !== RequestType.CLEAR_REGION) continue;
+      return new Set(Array.from({ length: u32(bytes, 192) / 8 }, (_, i) => u32(bytes, 196 + 8 * i)));
+    }
+    return new Set();
+  }
+
+  /** What was on its way to these regions lands; null: writes to any. False: nothing was. */
+  #land(regions: ReadonlySet<number> | null): boolean {
+    const landing = this.#landings.filter(({ region, isCopy }) => regions?.has(region) ?? !isCopy);
+    for (const one of landing) {
+      this.#landings.splice(this.#landings.indexOf(one), 1);
+      one.run();
+    }
+    return landing.length > 0;
   }
 
   submit({ region, isWrite }: { region: number; isWrite: boolean }): void {
@@ -216,6 +265,7 @@ function play({
   logArguments,
   integratedFlush = false,
   resumesBeforeAnswer,
+  writesMeanwhile,
   events,
 }: Scenario): Playback {
   const frames = recorded(name);
@@ -233,7 +283,8 @@ function play({
     playback.run(kernel.threads.length - 1);
   } else playback.settle();
   if (kernel.hasInactive) kernel.operate(kernel.resume());
-  playback.settle();
+  if (writesMeanwhile === undefined) playback.settle();
+  else playback.settleAsRecorded(writesMeanwhile);
   for (const event of events) {
     playback.catchUp();
     if (typeof event === 'function') kernel.operate(event(kernel, uuid));
@@ -277,6 +328,13 @@ describe('fed with the same replies, the modelled kernel sends what the real one
       logArguments: '16384 core 1024 nosync',
       resumesBeforeAnswer: true,
       events: [write(0), remove],
+    },
+    {
+      name: 'resync-with-writes',
+      logArguments: '16384 core 256',
+      resumesBeforeAnswer: true,
+      writesMeanwhile: [0, 0, 0, 46, 46, 46, 63, 63],
+      events: [status, remove],
     },
     {
       name: 'table-exchange',

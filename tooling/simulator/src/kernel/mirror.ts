@@ -107,7 +107,7 @@ export class Mirror {
       yield this.#hasWork;
       this.#working = true;
       this.#woken = false;
-      this.#wakeAtMs = Number.POSITIVE_INFINITY;
+      if (this.#io.nowMs >= this.#wakeAtMs) this.#wakeAtMs = Number.POSITIVE_INFINITY;
       const reads = this.#reads.splice(0);
       const writes = this.#writes.splice(0);
       const failures = this.#failures.splice(0);
@@ -215,7 +215,8 @@ export class Mirror {
     for (const bio of writes) {
       if (yield* log.isRemoteRecovering(bio.region)) {
         this.#writes.push(bio);
-        this.#wakeAtMs = this.#io.nowMs + DELAYED_WAKE_MS;
+        // The timer that waits is not started anew.
+        this.#wakeAtMs = Math.min(this.#wakeAtMs, this.#io.nowMs + DELAYED_WAKE_MS);
         continue;
       }
       const state = yield* this.#state(bio.region);
