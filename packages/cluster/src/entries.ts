@@ -3,7 +3,7 @@
  * Every member applies them in order; a message with one bad entry is ignored as a whole, by all alike.
  */
 import type { RegionBitmap } from '@dmlog/bitmap';
-import { viewOf } from './messages.js';
+import { getU32, setU32 } from './bytes.js';
 
 export const EntryType = {
   /** Regions that the sender's kernel is going to write. */
@@ -65,13 +65,12 @@ export function encodeEntries(entries: readonly Entry[]): Uint8Array {
   let length = 0;
   for (const { words } of entries) length += ENTRY_HEADER_BYTES + words.byteLength;
   const bytes = new Uint8Array(length);
-  const view = viewOf(bytes);
   let at = 0;
   for (const { type, words } of entries) {
-    view.setUint8(at, type);
-    view.setUint32(at + 4, words.byteLength, true);
+    bytes[at] = type;
+    setU32(bytes, at + 4, words.byteLength);
     at += ENTRY_HEADER_BYTES;
-    for (let i = 0; i < words.length; i++) view.setUint32(at + 4 * i, words[i] as number, true);
+    for (let i = 0; i < words.length; i++) setU32(bytes, at + 4 * i, words[i] as number);
     at += words.byteLength;
   }
   return bytes;
@@ -95,16 +94,15 @@ export function packEntries(entries: readonly Entry[]): Entry[][] {
 
 /** All entries, checked for a log of `regionCount` regions; null if one of them is bad. */
 export function decodeEntries(bytes: Uint8Array, regionCount: number): Entry[] | null {
-  const view = viewOf(bytes);
   const entries: Entry[] = [];
   for (let at = 0; at < bytes.byteLength; ) {
     if (at + ENTRY_HEADER_BYTES > bytes.byteLength) return null;
-    const type = view.getUint8(at);
-    const length = view.getUint32(at + 4, true);
+    const type = bytes[at] as number;
+    const length = getU32(bytes, at + 4);
     at += ENTRY_HEADER_BYTES;
     if (length % 4 !== 0 || at + length > bytes.byteLength) return null;
     const words = new Uint32Array(length / 4);
-    for (let i = 0; i < words.length; i++) words[i] = view.getUint32(at + 4 * i, true);
+    for (let i = 0; i < words.length; i++) words[i] = getU32(bytes, at + 4 * i);
     at += length;
     if (!isValid(type, words, regionCount)) return null;
     entries.push({ type: type as EntryType, words });

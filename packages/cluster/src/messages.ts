@@ -17,13 +17,13 @@
  * A message is decoded and checked as a whole before any of it is applied.
  */
 import { crc32 } from '@dmlog/bitmap';
+import { getU16, getU32, getU64, setU16, setU32, setU64 } from './bytes.js';
 import type { RingId } from './group/contract.js';
 
 export const MESSAGE_VERSION = 1;
 export const HEADER_BYTES = 40;
 const MAGIC = 0x31434d44;
 const CHECKSUM_AT = 8;
-const U32 = 2 ** 32;
 
 export const MessageKind = {
   /** Who I am and what I have, at every change of the ring and at a join: {@link Hello}. */
@@ -59,25 +59,34 @@ export const Unreadable = { FOREIGN: 'foreign', DAMAGED: 'damaged', NEWER: 'newe
 export type Unreadable = (typeof Unreadable)[keyof typeof Unreadable];
 
 export function encodeMessage(header: MessageHeader, payload: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(HEADER_BYTES + payload.byteLength);
-  const view = viewOf(bytes);
-  view.setUint32(0, MAGIC, true);
-  view.setUint16(4, MESSAGE_VERSION, true);
-  view.setUint8(6, header.kind);
-  view.setUint32(24, header.nonce, true);
-  view.setUint32(28, header.number, true);
-  bytes.set(payload, HEADER_BYTES);
+  const bytes = layOutMessage(header.kind, header.nonce, header.number, payload);
   stamp(bytes, header.ring, header.position);
   return bytes;
 }
 
-/** Gives an encoded message another ring and position: it is sent again. */
+/** A message without ring, position and checksum: {@link stamp} it before it is sent. */
+export function layOutMessage(
+  kind: MessageKind,
+  nonce: number,
+  number: number,
+  payload: Uint8Array,
+): Uint8Array {
+  const bytes = new Uint8Array(HEADER_BYTES + payload.byteLength);
+  setU32(bytes, 0, MAGIC);
+  setU16(bytes, 4, MESSAGE_VERSION);
+  bytes[6] = kind;
+  setU32(bytes, 24, nonce);
+  setU32(bytes, 28, number);
+  bytes.set(payload, HEADER_BYTES);
+  return bytes;
+}
+
+/** Gives a message its ring and position, or others: it is sent, or sent again. */
 export function stamp(bytes: Uint8Array, ring: RingId, position: number): void {
-  const view = viewOf(bytes);
-  view.setUint32(12, ring.nodeId, true);
-  setU64(view, 16, ring.seq);
-  setU64(view, 32, position);
-  view.setUint32(8, checksum(bytes), true);
+  setU32(bytes, 12, ring.nodeId);
+  setU64(bytes, 16, ring.seq);
+  setU64(bytes, 32, position);
+  setU32(bytes, 8, checksum(bytes));
 }
 
 function checksum(bytes: Uint8Array): number {
@@ -86,13 +95,12 @@ function checksum(bytes: Uint8Array): number {
 
 export function decodeMessage(bytes: Uint8Array): Message | Unreadable {
   if (bytes.byteLength < HEADER_BYTES) return Unreadable.FOREIGN;
-  const view = viewOf(bytes);
-  if (view.getUint32(0, true) !== MAGIC) return Unreadable.FOREIGN;
-  if (view.getUint16(4, true) > MESSAGE_VERSION) return Unreadable.NEWER;
-  const kind = view.getUint8(6);
+  if (getU32(bytes, 0) !== MAGIC) return Unreadable.FOREIGN;
+  if (getU16(bytes, 4) > MESSAGE_VERSION) return Unreadable.NEWER;
+  const kind = bytes[6] as number;
   if (
-    view.getUint16(4, true) !== MESSAGE_VERSION ||
-    view.getUint32(8, true) !== checksum(bytes) ||
+    getU16(bytes, 4) !== MESSAGE_VERSION ||
+    getU32(bytes, 8) !== checksum(bytes) ||
     kind < MessageKind.HELLO ||
     kind > MessageKind.REFUSAL
   ) {
@@ -100,10 +108,10 @@ export function decodeMessage(bytes: Uint8Array): Message | Unreadable {
   }
   return {
     kind: kind as MessageKind,
-    ring: { nodeId: view.getUint32(12, true), seq: getU64(view, 16) },
-    nonce: view.getUint32(24, true),
-    number: view.getUint32(28, true),
-    position: getU64(view, 32),
+    ring: { nodeId: getU32(bytes, 12), seq: getU64(bytes, 16) },
+    nonce: getU32(bytes, 24),
+    number: getU32(bytes, 28),
+    position: getU64(bytes, 32),
     payload: bytes.subarray(HEADER_BYTES),
   };
 }
@@ -168,33 +176,32 @@ export interface Hello {
  */
 export function encodeHello(hello: Hello): Uint8Array {
   const bytes = new Uint8Array(HELLO_BYTES + 5 * hello.gone.size + 4 * hello.needs.length);
-  const view = viewOf(bytes);
   for (let i = 0; i < 16; i++) bytes[i] = Number.parseInt(hello.bootId.slice(2 * i, 2 * i + 2), 16);
-  view.setUint8(16, hello.state === null ? 0 : 1);
-  view.setUint8(17, hello.geometry.kind === 'disk' ? 1 : 0);
-  view.setUint16(18, hello.gone.size, true);
-  view.setUint32(20, hello.geometry.regionCount, true);
-  setU64(view, 24, hello.geometry.regionSizeSectors);
-  setU64(view, 32, hello.geometry.targetSectors);
-  view.setUint32(40, hello.audience, true);
-  view.setUint16(44, hello.needs.length, true);
-  view.setUint16(46, Number(hello.impatient) | (Number(hello.wasOut) << 1), true);
-  view.setUint32(76, hello.suspects.length, true);
+  bytes[16] = hello.state === null ? 0 : 1;
+  bytes[17] = hello.geometry.kind === 'disk' ? 1 : 0;
+  setU16(bytes, 18, hello.gone.size);
+  setU32(bytes, 20, hello.geometry.regionCount);
+  setU64(bytes, 24, hello.geometry.regionSizeSectors);
+  setU64(bytes, 32, hello.geometry.targetSectors);
+  setU32(bytes, 40, hello.audience);
+  setU16(bytes, 44, hello.needs.length);
+  setU16(bytes, 46, Number(hello.impatient) | (Number(hello.wasOut) << 1));
+  setU32(bytes, 76, hello.suspects.length);
   if (hello.state !== null) {
-    view.setUint32(48, hello.state.agreedRing.nodeId, true);
-    setU64(view, 52, hello.state.agreedRing.seq);
-    setU64(view, 60, hello.state.position);
-    view.setUint32(68, hello.state.hashHigh, true);
-    view.setUint32(72, hello.state.hashLow, true);
+    setU32(bytes, 48, hello.state.agreedRing.nodeId);
+    setU64(bytes, 52, hello.state.agreedRing.seq);
+    setU64(bytes, 60, hello.state.position);
+    setU32(bytes, 68, hello.state.hashHigh);
+    setU32(bytes, 72, hello.state.hashLow);
   }
   let at = HELLO_BYTES;
   for (const [nodeId, reason] of hello.gone) {
-    view.setUint32(at, nodeId, true);
-    view.setUint8(at + 4, reason);
+    setU32(bytes, at, nodeId);
+    bytes[at + 4] = reason;
     at += 5;
   }
   for (const nodeId of hello.needs) {
-    view.setUint32(at, nodeId, true);
+    setU32(bytes, at, nodeId);
     at += 4;
   }
   return bytes;
@@ -205,38 +212,37 @@ const HELLO_BYTES = 80;
 /** Null for bytes that are no hello. */
 export function decodeHello(bytes: Uint8Array): Hello | null {
   if (bytes.byteLength < HELLO_BYTES) return null;
-  const view = viewOf(bytes);
-  const count = view.getUint16(18, true);
-  const needed = view.getUint16(44, true);
+  const count = getU16(bytes, 18);
+  const needed = getU16(bytes, 44);
   const needsAt = HELLO_BYTES + 5 * count;
   if (bytes.byteLength !== needsAt + 4 * needed) return null;
   const gone = new Map<number, number>();
-  for (let at = HELLO_BYTES; at < needsAt; at += 5) gone.set(view.getUint32(at, true), view.getUint8(at + 4));
-  const needs = Array.from({ length: needed }, (_, i) => view.getUint32(needsAt + 4 * i, true));
+  for (let at = HELLO_BYTES; at < needsAt; at += 5) gone.set(getU32(bytes, at), bytes[at + 4] as number);
+  const needs = Array.from({ length: needed }, (_, i) => getU32(bytes, needsAt + 4 * i));
   const bootId = Array.from(bytes.subarray(0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
   return {
     bootId,
     geometry: {
-      kind: view.getUint8(17) === 1 ? 'disk' : 'core',
-      regionCount: view.getUint32(20, true),
-      regionSizeSectors: getU64(view, 24),
-      targetSectors: getU64(view, 32),
+      kind: (bytes[17] as number) === 1 ? 'disk' : 'core',
+      regionCount: getU32(bytes, 20),
+      regionSizeSectors: getU64(bytes, 24),
+      targetSectors: getU64(bytes, 32),
     },
-    audience: view.getUint32(40, true),
+    audience: getU32(bytes, 40),
     state:
-      view.getUint8(16) === 0
+      (bytes[16] as number) === 0
         ? null
         : {
-            agreedRing: { nodeId: view.getUint32(48, true), seq: getU64(view, 52) },
-            position: getU64(view, 60),
-            hashHigh: view.getUint32(68, true),
-            hashLow: view.getUint32(72, true),
+            agreedRing: { nodeId: getU32(bytes, 48), seq: getU64(bytes, 52) },
+            position: getU64(bytes, 60),
+            hashHigh: getU32(bytes, 68),
+            hashLow: getU32(bytes, 72),
           },
     gone,
     needs,
-    suspects: needs.slice(0, view.getUint32(76, true)),
-    impatient: (view.getUint16(46, true) & 1) !== 0,
-    wasOut: (view.getUint16(46, true) & 2) !== 0,
+    suspects: needs.slice(0, getU32(bytes, 76)),
+    impatient: (getU16(bytes, 46) & 1) !== 0,
+    wasOut: (getU16(bytes, 46) & 2) !== 0,
   };
 }
 
@@ -254,17 +260,15 @@ export const NO_POSITIONS: Positions = { marks: 0, clears: 0, failed: 0 };
 
 export function encodePositions(positions: Positions): Uint8Array {
   const bytes = new Uint8Array(24);
-  const view = viewOf(bytes);
-  setU64(view, 0, positions.marks);
-  setU64(view, 8, positions.clears);
-  setU64(view, 16, positions.failed);
+  setU64(bytes, 0, positions.marks);
+  setU64(bytes, 8, positions.clears);
+  setU64(bytes, 16, positions.failed);
   return bytes;
 }
 
 export function decodePositions(bytes: Uint8Array): Positions | null {
   if (bytes.byteLength !== 24) return null;
-  const view = viewOf(bytes);
-  return { marks: getU64(view, 0), clears: getU64(view, 8), failed: getU64(view, 16) };
+  return { marks: getU64(bytes, 0), clears: getU64(bytes, 8), failed: getU64(bytes, 16) };
 }
 
 /** One incarnation of a member, and which of the sender's snapshots for it: u32 each. */
@@ -278,21 +282,19 @@ const TARGET_BYTES = 12;
 
 export function encodeTarget(target: Target, rest: Uint8Array = new Uint8Array(0)): Uint8Array {
   const bytes = new Uint8Array(TARGET_BYTES + rest.byteLength);
-  const view = viewOf(bytes);
-  view.setUint32(0, target.nodeId, true);
-  view.setUint32(4, target.nonce, true);
-  view.setUint32(8, target.attempt, true);
+  setU32(bytes, 0, target.nodeId);
+  setU32(bytes, 4, target.nonce);
+  setU32(bytes, 8, target.attempt);
   bytes.set(rest, TARGET_BYTES);
   return bytes;
 }
 
 export function decodeTarget(bytes: Uint8Array): { target: Target; rest: Uint8Array } | null {
   if (bytes.byteLength < TARGET_BYTES) return null;
-  const view = viewOf(bytes);
   const target = {
-    nodeId: view.getUint32(0, true),
-    nonce: view.getUint32(4, true),
-    attempt: view.getUint32(8, true),
+    nodeId: getU32(bytes, 0),
+    nonce: getU32(bytes, 4),
+    attempt: getU32(bytes, 8),
   };
   return { target, rest: bytes.subarray(TARGET_BYTES) };
 }
@@ -308,31 +310,14 @@ export interface Chunk {
 
 export function encodeChunk(chunk: Chunk): Uint8Array {
   const bytes = new Uint8Array(8 + chunk.bytes.byteLength);
-  const view = viewOf(bytes);
-  view.setUint32(0, chunk.index, true);
-  view.setUint32(4, chunk.count, true);
+  setU32(bytes, 0, chunk.index);
+  setU32(bytes, 4, chunk.count);
   bytes.set(chunk.bytes, 8);
   return bytes;
 }
 
 export function decodeChunk(bytes: Uint8Array): Chunk | null {
   if (bytes.byteLength < 8) return null;
-  const view = viewOf(bytes);
-  const chunk = { index: view.getUint32(0, true), count: view.getUint32(4, true), bytes: bytes.subarray(8) };
+  const chunk = { index: getU32(bytes, 0), count: getU32(bytes, 4), bytes: bytes.subarray(8) };
   return chunk.index < chunk.count ? chunk : null;
-}
-
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-/** `value` is an integer below 2^53. */
-export function setU64(view: DataView, at: number, value: number): void {
-  view.setUint32(at, value % U32, true);
-  view.setUint32(at + 4, Math.floor(value / U32), true);
-}
-
-/** Inexact above 2^53, where no position or seq ever comes to. */
-export function getU64(view: DataView, at: number): number {
-  return view.getUint32(at, true) + view.getUint32(at + 4, true) * U32;
 }

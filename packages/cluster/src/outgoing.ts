@@ -1,6 +1,6 @@
 import { type Entry, encodeEntries, packEntries } from './entries.js';
 import type { RingId } from './group/contract.js';
-import { encodeMessage, MessageKind, stamp } from './messages.js';
+import { layOutMessage, MessageKind, stamp } from './messages.js';
 
 interface Unsettled {
   readonly number: number;
@@ -36,8 +36,7 @@ export class Outgoing {
   }
 
   message(kind: MessageKind, payload: Uint8Array, number = 0): Uint8Array {
-    const ring: RingId = { nodeId: 0, seq: 0 };
-    return encodeMessage({ kind, ring, nonce: this.#nonce, number, position: 0 }, payload);
+    return layOutMessage(kind, this.#nonce, number, payload);
   }
 
   /** `position`: what the sender has applied; 0 if it takes no part. */

@@ -9,10 +9,12 @@
  * | per node      | u32 id, 16 bytes boot id, u8 presence, u8 (1 returning, 2 stranger), u8 needs a reload, u8 0, u32 leases, the leases, u32 length, its marks |
  * | per waiting   | u32 node id, u32 nonce, 16 bytes boot id: joiners that still wait for a state                       |
  */
+
 import { RegionBitmap } from '@dmlog/bitmap';
+import { getU32, getU64, setU32, setU64 } from './bytes.js';
 import { bootIdText, bootIdWords } from './entries.js';
 import type { RingId } from './group/contract.js';
-import { getU64, setU64, viewOf } from './messages.js';
+
 import { LEASE_MAX, LINEAGE_MAX, type Presence, ReplicatedState } from './state.js';
 
 const MAGIC = 0x31534d44;
@@ -34,23 +36,23 @@ export interface Snapshot {
 export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
   const { state, agreedRing, waiting } = snapshot;
   const writer = new Writer();
-  const head = viewOf(writer.room(HEAD_BYTES));
-  head.setUint32(0, MAGIC, true);
-  head.setUint32(4, state.regionCount, true);
+  const head = writer.room(HEAD_BYTES);
+  setU32(head, 0, MAGIC);
+  setU32(head, 4, state.regionCount);
   setU64(head, 8, state.position);
-  head.setUint32(16, state.hash.high, true);
-  head.setUint32(20, state.hash.low, true);
-  head.setUint32(24, agreedRing.nodeId, true);
+  setU32(head, 16, state.hash.high);
+  setU32(head, 20, state.hash.low);
+  setU32(head, 24, agreedRing.nodeId);
   setU64(head, 28, agreedRing.seq);
   setU64(head, 36, state.searchFrom);
-  head.setUint32(44, state.nodes.size, true);
-  head.setUint32(48, waiting.length, true);
-  head.setUint32(52, state.writer, true);
-  head.setUint32(56, state.epoch, true);
+  setU32(head, 44, state.nodes.size);
+  setU32(head, 48, waiting.length);
+  setU32(head, 52, state.writer);
+  setU32(head, 56, state.epoch);
   writer.u32(state.lineage.length);
   for (const { epoch, end } of state.lineage) {
     writer.u32(epoch);
-    setU64(viewOf(writer.room(8)), 0, end);
+    setU64(writer.room(8), 0, end);
   }
   for (const bitmap of [state.inSync, state.stale, state.givenUp]) writer.blob(bitmap.serialize());
   for (const node of state.nodes.values()) {
@@ -77,14 +79,14 @@ export function encodeSnapshot(snapshot: Snapshot): Uint8Array {
 /** Throws an Error that says what is wrong with the bytes. */
 export function decodeSnapshot(bytes: Uint8Array, regionCount: number): Snapshot {
   const reader = new Reader(bytes);
-  const head = viewOf(reader.take(HEAD_BYTES));
-  if (head.getUint32(0, true) !== MAGIC) throw new Error('the snapshot does not begin with "DMS1"');
-  if (head.getUint32(4, true) !== regionCount) {
-    throw new Error(`the snapshot is of ${head.getUint32(4, true)} regions, this log has ${regionCount}`);
+  const head = reader.take(HEAD_BYTES);
+  if (getU32(head, 0) !== MAGIC) throw new Error('the snapshot does not begin with "DMS1"');
+  if (getU32(head, 4) !== regionCount) {
+    throw new Error(`the snapshot is of ${getU32(head, 4)} regions, this log has ${regionCount}`);
   }
   const lineage = Array.from({ length: reader.count(LINEAGE_MAX) }, () => ({
     epoch: reader.u32(),
-    end: getU64(viewOf(reader.take(8)), 0),
+    end: getU64(reader.take(8), 0),
   }));
   const [inSync, stale, givenUp] = [0, 1, 2].map(() => reader.bitmap(regionCount)) as [
     RegionBitmap,
@@ -93,20 +95,20 @@ export function decodeSnapshot(bytes: Uint8Array, regionCount: number): Snapshot
   ];
   const state = new ReplicatedState(regionCount);
   state.position = getU64(head, 8);
-  state.hash.high = head.getUint32(16, true);
-  state.hash.low = head.getUint32(20, true);
+  state.hash.high = getU32(head, 16);
+  state.hash.low = getU32(head, 20);
   state.searchFrom = getU64(head, 36);
-  for (let left = head.getUint32(44, true); left > 0; left--) readNode(reader, state);
-  state.writer = head.getUint32(52, true);
-  state.epoch = head.getUint32(56, true);
+  for (let left = getU32(head, 44); left > 0; left--) readNode(reader, state);
+  state.writer = getU32(head, 52);
+  state.epoch = getU32(head, 56);
   state.lineage.push(...lineage);
   state.restore(inSync, stale, givenUp);
   const waiting: Waiting[] = [];
-  for (let left = head.getUint32(48, true); left > 0; left--) {
+  for (let left = getU32(head, 48); left > 0; left--) {
     waiting.push({ nodeId: reader.u32(), nonce: reader.u32(), bootId: bootIdText(reader.words(4)) });
   }
   if (!reader.atEnd) throw new Error('the snapshot is longer than it says');
-  return { state, agreedRing: { nodeId: head.getUint32(24, true), seq: getU64(head, 28) }, waiting };
+  return { state, agreedRing: { nodeId: getU32(head, 24), seq: getU64(head, 28) }, waiting };
 }
 
 function readNode(reader: Reader, state: ReplicatedState): void {
@@ -133,12 +135,12 @@ class Writer {
   }
 
   u32(value: number): void {
-    viewOf(this.room(4)).setUint32(0, value, true);
+    setU32(this.room(4), 0, value);
   }
 
   words(values: readonly number[]): void {
-    const view = viewOf(this.room(4 * values.length));
-    for (const [i, value] of values.entries()) view.setUint32(4 * i, value, true);
+    const bytes = this.room(4 * values.length);
+    for (const [i, value] of values.entries()) setU32(bytes, 4 * i, value);
   }
 
   blob(bytes: Uint8Array): void {
@@ -181,7 +183,7 @@ class Reader {
   }
 
   u32(): number {
-    return viewOf(this.take(4)).getUint32(0, true);
+    return getU32(this.take(4), 0);
   }
 
   /** A number of things, `max` at most. */
@@ -192,8 +194,8 @@ class Reader {
   }
 
   words(count: number): Uint32Array {
-    const view = viewOf(this.take(4 * count));
-    return Uint32Array.from({ length: count }, (_, i) => view.getUint32(4 * i, true));
+    const bytes = this.take(4 * count);
+    return Uint32Array.from({ length: count }, (_, i) => getU32(bytes, 4 * i));
   }
 
   bitmap(regionCount: number): RegionBitmap {

@@ -23,7 +23,7 @@ export class TrackedBitmap extends RegionBitmap {
 
   forgetChanges(): void {
     this.#allChanged = false;
-    this.#changed.clear();
+    if (this.#changed.size > 0) this.#changed.clear();
   }
 
   override set(region: number): boolean {
