@@ -182,7 +182,11 @@ export class ClusteredLog implements DirtyLog {
     // Out of range, or no state at the moment: silence (design rule 9).
     if (this.replica.state === null || !(region < this.parameters.regionCount)) return;
     const isInSync = this.replica.isInSync(region);
-    if (!isInSync && this.replica.state.givenUp.get(region)) this.#noteOneLeg();
+    if (!isInSync && this.replica.state.givenUp.get(region)) {
+      // Silence: asked again as soon as the image shows it.
+      if (!this.replica.imageShowsGivenUp) return;
+      this.#noteOneLeg();
+    }
     effects.value(isInSync ? 1 : 0);
   }
 

@@ -86,6 +86,8 @@ export class ReplicatedState {
   epoch = 0;
   /** The epochs before, the latest last, and the position at which each ended. */
   readonly lineage: { readonly epoch: number; readonly end: number }[] = [];
+  /** Where regions that were clean were given up last: kernels may write them on one leg without a FLUSH. Known to those who were there; not part of a snapshot. */
+  givenUpAt = 0;
   /** Where the search for work goes on. */
   searchFrom = 0;
   /** The participant that keeps the disk image and brings joiners the state; 0 while there is none. It stays that until it goes or hands over: an image never has two. */
@@ -321,7 +323,10 @@ export class ReplicatedState {
   bringGivenUp(region: number): void {
     if (!this.inSync.clear(region)) return this.#distrust(region);
     this.stale.clear(region);
-    if (this.clean.clear(region)) this.watcher.dirtied(region);
+    if (this.clean.clear(region)) {
+      this.givenUpAt = this.position;
+      this.watcher.dirtied(region);
+    }
     this.givenUp.set(region);
   }
 

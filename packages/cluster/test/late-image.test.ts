@@ -1,7 +1,7 @@
 import { BITMAP_OFFSET, isCleanIn } from '@dmlog/log';
 import { expect, it } from 'vitest';
 import { ClusteredLog } from '../src/clustered-log.js';
-import { EntryType, entry } from '../src/entries.js';
+import { bootIdWords, EntryType, entry } from '../src/entries.js';
 import { Evidence } from '../src/evidence.js';
 import { NO_POSITIONS } from '../src/messages.js';
 import type { StateWatcher } from '../src/state.js';
@@ -48,4 +48,29 @@ it('what a member has written as the writer in one history says nothing about an
   evidence.ownDisk = evidence.disk;
   evidence.newHistory();
   expect([evidence.disk, evidence.ownDisk]).toEqual([NO_POSITIONS, NO_POSITIONS]);
+});
+
+it('a kernel is told that it may write one leg of a region only when the image shows the region dirty', () => {
+  const daemon = new LoneDaemon('disk');
+  const image = daemon.image as Uint8Array;
+  image.fill(0xff, BITMAP_OFFSET, BITMAP_OFFSET + 1);
+  const log = new ClusteredLog(daemon.replica, false);
+  daemon.ask(log, 'RESUME');
+  expect([daemon.isInSync(log, 5), isCleanIn(image, 5)]).toEqual([1, true]);
+  daemon.holdsWrites = true;
+  const bootId = bootIdWords('1'.padStart(32, '0'));
+  daemon.submit([entry(EntryType.BROUGHT_GIVEN_UP, [...bootId, 5, 1])]);
+  expect(daemon.replica.state?.givenUp.get(5)).toBe(true);
+  expect([daemon.isInSync(log, 5), daemon.replica.mustWait(5), isCleanIn(image, 5)]).toEqual([
+    null,
+    true,
+    true,
+  ]);
+  expect(daemon.isInSync(log, 4)).toBe(1);
+  daemon.release();
+  expect([daemon.isInSync(log, 5), daemon.replica.mustWait(5), isCleanIn(image, 5)]).toEqual([
+    0,
+    false,
+    false,
+  ]);
 });

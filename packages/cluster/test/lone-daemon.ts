@@ -1,4 +1,4 @@
-import { imageBytes, parseConstructor, ReplyKind } from '@dmlog/log';
+import { imageBytes, parseConstructor, ReplyKind, writeHeader } from '@dmlog/log';
 import { RequestType } from '@dmlog/protocol';
 import { ClusterEffects } from '../src/cluster-effects.js';
 import type { ClusteredLog } from '../src/clustered-log.js';
@@ -21,11 +21,15 @@ export class LoneDaemon {
   readonly #wire = new Wire();
   readonly #answers = new Map<number, number>();
   readonly image: Uint8Array | null;
+  /** Writes to the image do not end. */
+  holdsWrites = false;
+  readonly #held: (() => void)[] = [];
   #group: SimulatedMember | null = null;
 
   constructor(kind: 'core' | 'disk' = 'core') {
     const device = kind === 'disk' ? ' 7:0' : '';
     this.image = kind === 'disk' ? new Uint8Array(imageBytes(REGIONS, BLOCK_BYTES)) : null;
+    if (this.image !== null) writeHeader(this.image, REGIONS);
     this.replica = new Replica({
       parameters: parseConstructor(
         `${REGIONS * REGION_SECTORS} clustered-${kind}${device} ${REGION_SECTORS}`,
@@ -46,13 +50,30 @@ export class LoneDaemon {
     const { seq } = this.#wire;
     this.#step((effects) => {
       log.request(view, 0, effects);
-      if (effects.reply !== ReplyKind.LATER)
+      if (effects.reply !== ReplyKind.LATER && effects.reply !== ReplyKind.SILENT)
         this.#answers.set(seq, effects.reply === ReplyKind.ERROR ? effects.errno : 0);
     });
     this.#network.run(10_000);
     const answer = this.#answers.get(seq);
     if (answer === undefined) throw new Error(`${type} is not answered`);
     return answer;
+  }
+
+  /** What its kernel is told of the region; null: nothing. */
+  isInSync(log: ClusteredLog, region: number): number | null {
+    const view = this.#wire.request('LVM-test', 1, { type: RequestType.IN_SYNC, words: [region] });
+    let said: number | null = null;
+    this.#step((effects) => {
+      log.request(view, 0, effects);
+      if (effects.reply === ReplyKind.VALUE) said = effects.first;
+    });
+    return said;
+  }
+
+  /** Writes to the image end from now on, those that were held back first. */
+  release(): void {
+    this.holdsWrites = false;
+    for (const end of this.#held.splice(0)) end();
   }
 
   get needReload(): number[] {
@@ -79,7 +100,8 @@ export class LoneDaemon {
       const image = (this.image as Uint8Array).slice();
       this.#step((e) => this.replica.imageRead(image, 0, e));
     }
-    if (write) this.#write();
+    if (write && this.holdsWrites) this.#held.push(() => this.#write());
+    else if (write) this.#write();
     if (flushLegs) this.#step((e) => this.replica.legsFlushed(true, e));
     for (const bytes of this.replica.takeOutbox()) this.#group?.send(bytes);
   }

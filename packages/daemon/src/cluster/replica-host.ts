@@ -233,7 +233,7 @@ export class ReplicaHost {
     reply.second = effects.second;
     reply.text = effects.text;
     reply.destroyed = effects.destroyed;
-    if (effects.reply === ReplyKind.SILENT && !this.replica.operational) this.#unanswered(view.seq, port);
+    if (effects.reply === ReplyKind.SILENT && !this.#canAnswer) this.#unanswered(view.seq, port);
     this.#perform(effects);
     this.#send();
   }
@@ -296,10 +296,15 @@ export class ReplicaHost {
     this.#silent.push({ seq, port });
   }
 
+  /** Whatever its kernel asks has a true answer. */
+  get #canAnswer(): boolean {
+    return this.replica.operational && this.replica.imageShowsGivenUp;
+  }
+
   /** What follows from where the replica stands now. */
   #look(): void {
     const { replica } = this;
-    if (this.#silent.length > 0 && replica.operational) {
+    if (this.#silent.length > 0 && this.#canAnswer) {
       for (const { seq, port } of this.#silent.splice(0)) this.#parts.reply(seq, port, Errno.EAGAIN);
     }
     if (this.#joiningSinceMs !== null && replica.member?.phase === 'active') {
