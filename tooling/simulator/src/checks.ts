@@ -73,7 +73,10 @@ export class Checks {
       this.#changedSinceDirty = false;
       this.#dirtyInMemory();
     }
-    if (clustered && happened) this.#membersAgree();
+    if (clustered && happened) {
+      this.outcasts?.afterStep();
+      this.#membersAgree();
+    }
     if (this.#ringCount > 1) this.#coverage.saw('two rings at once');
     if ((step & 7) === 0) this.#peek(random);
     if ((step & (regionCount > 256 ? 511 : 31)) === 0) this.stateMachines();
@@ -257,6 +260,7 @@ export class Checks {
     const { clustered } = this.#parameters;
     for (const machine of this.#machines) {
       const { kernel, nodeId } = machine;
+      if (machine.off) continue;
       const about = `node ${nodeId}`;
       if (kernel.live === null || kernel.suspended) return `${about}: its mirror is not live`;
       if (!machine.isQuiet) return `${about}: not quiet (${kernel.describe()})`;
@@ -274,6 +278,7 @@ export class Checks {
   #clusterUnfinished(): string | null {
     const positions = new Set<number>();
     for (const machine of this.#machines) {
+      if (machine.off) continue;
       const [replica] = this.replicasOf(machine).filter(({ mirror }) => mirror === 'live');
       const { state } = replica ?? {};
       if (state == null) return `node ${machine.nodeId} does not take part`;

@@ -46,6 +46,8 @@ export const SITUATIONS = [
   'member refused by a full queue',
   'data of a node taken for dead reached a leg',
   'image written by a node taken for dead',
+  'fault in the middle of a request',
+  'machine never back',
 ] as const;
 export type Situation = (typeof SITUATIONS)[number];
 

@@ -1,3 +1,4 @@
+import { RequestType } from '@dmlog/protocol';
 import { SimulationFailure } from './failure.js';
 import type { Machine } from './machine.js';
 import { memoryFiles } from './memory-fs.js';
@@ -12,11 +13,25 @@ import type { World } from './world.js';
  * go on without it, and the leg that all others are copied from does not fail. A machine that wrote after the others had taken it for dead does not die before it is back: see
  * `Outcasts`.
  */
+/** Faults that may lie in wait for a request that is under way, and strike whoever asks it: chance alone comes too seldom in the middle of things. */
+const LURKING: readonly FaultName[] = ['crash', 'killDaemon', 'killEngine', 'partition', 'pause'];
+const LURKS_CHANCE = 0.4;
+const MOMENTS = [
+  RequestType.FLUSH,
+  RequestType.FLUSH,
+  RequestType.SET_REGION_SYNC,
+  RequestType.GET_RESYNC_WORK,
+  RequestType.RESUME,
+  RequestType.POSTSUSPEND,
+] as const;
+
 export class Faults {
   readonly #world: World;
   readonly #story: (line: string) => void;
   readonly #names: readonly FaultName[];
   readonly #total: number;
+  /** The fault that lies in wait, and for what. */
+  #lurking: { readonly name: FaultName; readonly type: number } | null = null;
   /** Machines whose mirror is being removed. */
   readonly #leaving = new Set<Machine>();
 
@@ -34,8 +49,29 @@ export class Faults {
     let left = random.next() * this.#total;
     for (const name of this.#names) {
       left -= parameters.weights[name];
-      if (left < 0) return this.#do(name, this.#victimOf(name, random.pick(this.#world.machines)));
+      if (left >= 0) continue;
+      if (LURKING.includes(name) && random.chance(LURKS_CHANCE)) {
+        this.#lurking = { name, type: random.pick(MOMENTS) };
+        return;
+      }
+      return this.#do(name, this.#victimOf(name, random.pick(this.#world.machines)), false);
     }
+  }
+
+  /** Whether a fault lies in wait whose moment has come: the machine that it strikes. */
+  get prey(): Machine | null {
+    const lurking = this.#lurking;
+    if (lurking === null) return null;
+    return this.#world.machines.find(({ kernel }) => kernel.isAsking(lurking.type)) ?? null;
+  }
+
+  /** The fault that lies in wait strikes. */
+  async strike(machine: Machine): Promise<void> {
+    const lurking = this.#lurking;
+    this.#lurking = null;
+    if (lurking === null) return;
+    this.#world.coverage.saw('fault in the middle of a request');
+    return this.#do(lurking.name, machine, true);
   }
 
   /** Who sends a snapshot dies in the middle of it more often than chance has it. */
@@ -49,17 +85,35 @@ export class Faults {
     const { network, machines, legs, disk } = this.#world;
     if (disk !== null) disk.failing = false;
     legs.failed.fill(false);
+    const dead = this.#world.parameters.keepsDead ? this.#dispensable() : null;
     for (const machine of machines) {
       machine.lossy = 0;
       machine.slow = false;
       this.#unpause(machine);
+      if (machine === dead) continue;
+      machine.off = false;
       if (network?.nodeState(machine.nodeId) === 'down') network.restartNode(machine.nodeId);
     }
     this.#partition([]);
-    for (const machine of machines) await machine.startDaemon();
+    for (const machine of machines) if (machine !== dead) await machine.startDaemon();
   }
 
-  async #do(name: FaultName, machine: Machine): Promise<void> {
+  /** A machine that is off and may stay so: the others are a majority. */
+  #dispensable(): Machine | null {
+    const { machines, coverage } = this.#world;
+    const dead = machines.length > 2 ? machines.find(({ off }) => off) : undefined;
+    if (dead !== undefined) coverage.saw('machine never back');
+    return dead ?? null;
+  }
+
+  async #turnOn(machine: Machine): Promise<void> {
+    machine.off = false;
+    this.#world.network?.restartNode(machine.nodeId);
+    await machine.startDaemon();
+  }
+
+  /** `alone`: a partition cuts off this machine. */
+  async #do(name: FaultName, machine: Machine, alone: boolean): Promise<void> {
     const { world } = { world: this.#world };
     const { random, network, machines, legs, disk, coverage, parameters } = world;
     const { kernel, nodeId } = machine;
@@ -68,7 +122,7 @@ export class Faults {
       case 'crash':
         if (!this.#mayDie(machine)) return;
         say('the machine crashes');
-        return this.#crash([machine]);
+        return this.#crash([machine], random.chance(0.3));
       case 'powerCut':
         if (
           parameters.clustered &&
@@ -77,7 +131,7 @@ export class Faults {
           return;
         say('the power of all machines is cut');
         coverage.saw('power cut of all machines');
-        return this.#crash(machines);
+        return this.#crash(machines, false);
       case 'killDaemon':
         if (machine.daemon === null || !this.#mayLoseDaemon(machine)) return;
         say('the daemon dies');
@@ -86,7 +140,7 @@ export class Faults {
         return machine.killDaemon();
       case 'startDaemons':
         for (const one of machines) {
-          if (one.paused || one.daemon !== null) continue;
+          if (one.paused || one.off || one.daemon !== null) continue;
           if (one.statePaths().some((path) => path.endsWith('.log')))
             coverage.saw('daemon found its logs again');
           await one.startDaemon();
@@ -102,20 +156,23 @@ export class Faults {
         return network.killEngine(nodeId, random.chance(0.3));
       case 'startEngines':
         for (const one of machines)
-          if (network?.nodeState(one.nodeId) === 'down') network.restartNode(one.nodeId);
+          if (one.off) await this.#turnOn(one);
+          else if (network?.nodeState(one.nodeId) === 'down') network.restartNode(one.nodeId);
         return;
       case 'partition':
         if (network === null || machines.length < 2) return;
         this.#story('*** the network falls apart');
         coverage.saw('partition');
-        return this.#partition(parameters.nodeIds.filter(() => random.chance(0.5)));
+        return this.#partition(
+          parameters.nodeIds.filter((one) => (alone ? one === nodeId : random.chance(0.5))),
+        );
       case 'heal':
         this.#story('*** the network is whole again');
         return this.#partition([]);
       case 'loseToken':
         return network?.loseToken(nodeId);
       case 'pause':
-        if (machine.paused || network?.nodeState(nodeId) === 'down') return;
+        if (machine.paused || machine.off || network?.nodeState(nodeId) === 'down') return;
         say('the machine stands still');
         coverage.saw('machine paused');
         machine.paused = true;
@@ -193,8 +250,8 @@ export class Faults {
     return yield* kernel.clear();
   }
 
-  /** Machines die at the same time, and come back with their daemons. */
-  async #crash(machines: readonly Machine[]): Promise<void> {
+  /** Machines die at the same time, and come back with their daemons; later, if they stay off. */
+  async #crash(machines: readonly Machine[], stayOff: boolean): Promise<void> {
     const { network, legs, disk, random, coverage, parameters } = this.#world;
     for (const machine of machines) {
       this.#leaving.delete(machine);
@@ -213,8 +270,8 @@ export class Faults {
       throw new SimulationFailure('I1', what, { region });
     }
     for (const machine of machines) {
-      network?.restartNode(machine.nodeId);
-      await machine.startDaemon();
+      machine.off = stayOff;
+      if (!stayOff) await this.#turnOn(machine);
     }
   }
 

@@ -28,6 +28,12 @@ function isPlayedOn({ on }: Mutation, seed: number): boolean {
   }
 }
 
+/** The seed that is known to find it, then those from 1 on whose world runs the code in question. */
+function* seedsFor(mutation: Mutation): Generator<number> {
+  if (mutation.seed !== undefined) yield mutation.seed;
+  for (let seed = 1; ; seed++) if (seed !== mutation.seed && isPlayedOn(mutation, seed)) yield seed;
+}
+
 /** Simulates with a planted bug until it is found, with seeds from 1 on, of which only those are played whose world runs the code in question. */
 export async function hunt(
   mutation: Mutation,
@@ -38,8 +44,8 @@ export async function hunt(
   const control = new Simulator(unbroken);
   let runs = 0;
   try {
-    for (let seed = 1; runs < runsMax; seed++) {
-      if (!isPlayedOn(mutation, seed)) continue;
+    for (const seed of seedsFor(mutation)) {
+      if (runs >= runsMax) break;
       runs++;
       const report = await simulator.run({ seed, steps: null, only: null, trace: false });
       if (report.failure === null) continue;

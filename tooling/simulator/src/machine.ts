@@ -58,6 +58,8 @@ export class Machine implements MirrorIo {
   daemon: DaemonProcess | null = null;
   /** It stands still. */
   paused = false;
+  /** Its power is off since a crash. */
+  off = false;
   /** What it writes takes very long to reach the legs. */
   slow = false;
   /** What its daemon knew was lost: its kernel may believe in sync what is not, for as long as its table lives. */

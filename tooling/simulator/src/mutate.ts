@@ -8,6 +8,8 @@ export interface Mutation {
   readonly replace: string;
   /** The fixed seeds do not find it: a hole in the simulation, told in docs/testing.md. */
   readonly survives?: true;
+  /** A seed that found it: played first. */
+  readonly seed?: number;
   /** Worlds that run this code. Default: all. */
   readonly on?: 'cluster' | 'one machine' | 'large disk log';
 }

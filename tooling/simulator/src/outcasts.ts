@@ -1,5 +1,6 @@
 import type { Member } from '@dmlog/cluster';
 import type { Coverage } from './coverage.js';
+import { SimulationFailure } from './failure.js';
 import type { Legs } from './legs.js';
 import type { Machine } from './machine.js';
 
@@ -15,6 +16,7 @@ interface LateWriter {
  * allowed to write before, it may still be writing, and what it reads nobody can keep it from. The others cannot know of that before the machine is back. What is
  * promised is what is checked:
  *
+ * - what it may still be writing was dirty for the others when they went on without it: it was let go before, by their leave;
  * - the machine itself knows, so it does not die before it is back (the faults see to that), nor with a write to the image under way, which may undo a newer one;
  * - from when it is back, what it has written is dirty for all, and on the image as soon as that was written once; until it is recovered, the legs may return what is older;
  * - what is on the first leg is never lost: in the end the legs are equal and hold nothing old.
@@ -26,6 +28,11 @@ export class Outcasts {
   readonly #hasImage: boolean;
   readonly #coverage: Coverage;
   readonly #late = new Map<number, LateWriter[]>();
+  /** What the others knew as clean when they went on without the machine. */
+  readonly #cleanAtParting = new Map<Machine, ReadonlySet<number>>();
+  /** Machines that are back, and where, until that is on the image. */
+  readonly #backAt = new Map<Machine, number>();
+  #lastRing: Ring | null = null;
 
   constructor(
     legs: Legs,
@@ -51,9 +58,51 @@ export class Outcasts {
     return false;
   }
 
+  /** To be called after every step: notes who was left behind. */
+  afterStep(): void {
+    this.#forgetThoseWhoAreBack();
+    const [newest] = this.#newest();
+    if (newest === undefined) {
+      this.#lastRing = null;
+      return;
+    }
+    if (this.#lastRing !== null && compare(newest.agreedRing, this.#lastRing) === 0) return;
+    this.#lastRing = newest.agreedRing;
+    for (const machine of this.#machines()) {
+      if (!this.isOut(machine)) continue;
+      if (!this.#cleanAtParting.has(machine)) this.#cleanAtParting.set(machine, cleanOf(newest));
+    }
+  }
+
+  /** Who is back may write as before until what it brought along is on the image. */
+  #forgetThoseWhoAreBack(): void {
+    for (const machine of this.#cleanAtParting.keys()) {
+      if (this.isOut(machine)) {
+        this.#backAt.delete(machine);
+        continue;
+      }
+      const backAt = this.#backAt.get(machine) ?? this.#position();
+      this.#backAt.set(machine, backAt);
+      if (!this.#areHeeded([{ machine, backAt }])) continue;
+      this.#backAt.delete(machine);
+      this.#cleanAtParting.delete(machine);
+    }
+  }
+
+  #position(): number {
+    return Math.max(0, ...this.#newest().map(({ state }) => state?.position ?? 0));
+  }
+
   /** Data of the machine has reached a leg. */
   wrote(machine: Machine, region: number): void {
-    if (!this.isOut(machine)) return;
+    if (!this.isOut(machine)) {
+      if (this.#backAt.has(machine)) this.#note(machine, region);
+      return;
+    }
+    if (this.#cleanAtParting.get(machine)?.has(region) === true) {
+      const what = `region ${region} is written by a node that the others have taken for dead, and they did not know that it might be`;
+      throw new SimulationFailure('I1', what, { node: machine.nodeId, region });
+    }
     this.#coverage.saw('data of a node taken for dead reached a leg');
     this.#note(machine, region);
   }
@@ -106,7 +155,7 @@ export class Outcasts {
     if (writers === undefined) return [];
     for (const one of writers) {
       if (one.backAt >= 0 || this.isOut(one.machine)) continue;
-      one.backAt = Math.max(0, ...this.#newest().map(({ state }) => state?.position ?? 0));
+      one.backAt = this.#position();
     }
     if (!this.#legs.suspects.has(region) && this.#areHeeded(writers)) {
       this.#late.delete(region);
@@ -135,4 +184,11 @@ type Ring = Member['agreedRing'];
 
 function compare(a: Ring, b: Ring): number {
   return a.seq - b.seq || a.nodeId - b.nodeId;
+}
+
+function cleanOf({ state }: Member): ReadonlySet<number> {
+  const clean = new Set<number>();
+  for (let region = 0; region < (state?.regionCount ?? 0); region++)
+    if (state?.clean.get(region) === true) clean.add(region);
+  return clean;
 }

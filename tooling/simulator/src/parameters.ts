@@ -25,6 +25,8 @@ export interface Parameters {
   /** Chance of a fault per step; the mix below. 0: none. */
   readonly faultRate: number;
   readonly weights: Readonly<Record<FaultName, number>>;
+  /** A machine that is off when the faults end stays so, if the others can do without it. */
+  readonly keepsDead: boolean;
 }
 
 export const FAULTS = [
@@ -106,5 +108,6 @@ export function parametersOf(seed: number, steps: number | null): Parameters {
     load: random.pick([0.01, 0.03, 0.1, 0.3]),
     faultRate: random.chance(0.1) ? 0 : random.pick([0.001, 0.003, 0.01]),
     weights: drawWeights(random),
+    keepsDead: random.chance(0.5),
   };
 }

@@ -7,6 +7,7 @@ const CORE_LOG = 'packages/log/src/core-log.ts';
 export const PLANTED_BUGS: readonly Mutation[] = [
   {
     name: 'forget marks at a join',
+    seed: 19,
     file: 'packages/cluster/src/snapshot.ts',
     on: 'cluster',
     find: '  node.marks.copyFrom(reader.bitmap(state.regionCount));',
@@ -14,6 +15,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'a mark after another node marked the region counts for that node only',
+    seed: 1,
     file: STATE,
     on: 'cluster',
     find: '    if (!node.marks.set(region)) return;',
@@ -21,6 +23,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'answer FLUSH before media (cluster)',
+    seed: 2,
     file: 'packages/cluster/src/evidence.ts',
     on: 'cluster',
     find: 'return hasImage ? Math.min(elsewhere, this.disk.marks) : elsewhere;',
@@ -28,6 +31,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'answer FLUSH before media (one machine)',
+    seed: 11,
     file: 'packages/log/src/disk-log.ts',
     on: 'one machine',
     find: 'if (covered && !(this.#writeUnderWay && this.#writingMarks)) return effects.ack();',
@@ -35,6 +39,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'answer FLUSH at own delivery',
+    seed: 4,
     file: 'packages/cluster/src/evidence.ts',
     on: 'cluster',
     find: 'let elsewhere = alone ? Number.POSITIVE_INFINITY : 0;',
@@ -42,6 +47,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: "clear on the first node's CLEAR",
+    seed: 1,
     file: STATE,
     on: 'cluster',
     find: '!this.inSync.get(region) || this.isMarked(region)) return;',
@@ -49,21 +55,23 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'drop a lease at a death',
+    seed: 18,
     file: STATE,
     on: 'cluster',
     find: '    this.release(node);\n    this.#orphan(node);\n    this.nodes.delete(nodeId);',
     replace: '    this.#orphan(node);\n    this.nodes.delete(nodeId);',
   },
   {
-    name: 'lease a region that is marked',
-    survives: true,
-    file: STATE,
+    name: 'do not hold back a write to a region that another node recovers',
+    seed: 4,
+    file: 'packages/cluster/src/replica.ts',
     on: 'cluster',
-    find: 'return this.work.get(region) && !this.leased.get(region) && !this.isMarked(region);',
-    replace: 'return this.work.get(region) && !this.leased.get(region);',
+    find: 'if (this.recovery.handedOut >= 0 || state.leased.get(region)) return true;',
+    replace: 'if (this.recovery.handedOut >= 0 || state.leased.get(region)) return false;',
   },
   {
     name: 'a repeated question gets more work',
+    seed: 96,
     file: CORE_LOG,
     on: 'one machine',
     find: "if (this.#lease < 0 && this.#state === 'live' && this.#searchFrom < this.regionCount) {",
@@ -71,6 +79,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'hint too high (one machine)',
+    seed: 11,
     file: CORE_LOG,
     on: 'one machine',
     find: 'effects.pair(0, done ? this.regionCount : this.regionCount - 1);',
@@ -78,6 +87,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'hint too high (cluster)',
+    seed: 1,
     file: STATE,
     on: 'cluster',
     find: 'return Math.min(...firsts.map((region) => (region < 0 ? this.regionCount : region)));',
@@ -88,11 +98,20 @@ export const PLANTED_BUGS: readonly Mutation[] = [
     survives: true,
     file: STATE,
     on: 'cluster',
-    find: '    if (this.inSync.get(region)) this.#distrust(region);\n  }',
-    replace: '  }',
+    find: '    if (node.returning) this.#distrust(region);',
+    replace: '',
+  },
+  {
+    name: 'go on with an old state as if nobody had gone on without it',
+    survives: true,
+    file: 'packages/cluster/src/member.ts',
+    on: 'cluster',
+    find: '    if (doubtful) state.doubtAll();',
+    replace: '',
   },
   {
     name: 'resume state of another boot',
+    seed: 96,
     file: 'packages/daemon/src/state/runtime-state.ts',
     on: 'one machine',
     find: 'if (identity.bootId !== this.#bootId) {',
@@ -100,6 +119,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'skip the last block of an image',
+    seed: 69,
     file: 'packages/log/src/disk-log.ts',
     on: 'large disk log',
     find: 'if (this.#shadowClean(region)) this.#must.add(this.#blockOf(region));',
@@ -115,7 +135,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'treat NODEDOWN as PROCDOWN',
-    survives: true,
+    seed: 168,
     file: 'packages/cluster/src/decide.ts',
     on: 'cluster',
     find: 'if (reason === LeaveReason.NODEDOWN) state.nodeDown(nodeId);',
@@ -131,7 +151,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'clears reach the log device before the legs were flushed',
-    survives: true,
+    seed: 87,
     file: 'packages/cluster/src/held-marks.ts',
     on: 'cluster',
     find: '    if (!done) {\n      this.#retryAtMs = nowMs + RETRY_MS;\n      return regions;\n    }',

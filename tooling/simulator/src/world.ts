@@ -133,6 +133,12 @@ export class World {
           await null;
           this.#happened = true;
         }
+        const { prey } = this.#faults;
+        if (prey !== null) {
+          await this.#faults.strike(prey);
+          await null;
+          this.#happened = true;
+        }
         this.#keepMirrors();
         this.nowMs += this.random.next() * 2;
         if (this.random.chance(0.002))

@@ -77,6 +77,11 @@ export class Kernel {
     return this.#threads;
   }
 
+  /** A request of this type waits for its answer. */
+  isAsking(type: number): boolean {
+    return this.#threads.some(({ state, request }) => state === ThreadState.WAITS && request?.type === type);
+  }
+
   /** An operator's command is under way. */
   get isOperated(): boolean {
     return this.#operator !== null;
