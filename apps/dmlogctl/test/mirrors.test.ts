@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { RequestType as R } from '@dmlog/protocol';
 import { describe, expect, it } from 'vitest';
+import { processFindings } from '../src/commands/doctor-process.js';
 import { formatMirrorTable, parseMirrorTable } from '../src/mirror-table.js';
 import { fakeDmsetup, run, scratch, TestDaemon } from './helpers/daemon.js';
 
@@ -161,6 +162,35 @@ describe('refresh and recover', () => {
 });
 
 describe('doctor', () => {
+  it('looks at the process of the daemon: rights, memory, unit, and corosync beside clusterd', () => {
+    const root = scratch();
+    const put = (file: string, text: string): void => {
+      fs.mkdirSync(path.dirname(`${root}/${file}`), { recursive: true });
+      fs.writeFileSync(`${root}/${file}`, text);
+    };
+    const found = (program: string) =>
+      processFindings(root, { pid: 7, program }).map(([level, what]) => `${level} ${what}`);
+    expect(found('singled')).toEqual([expect.stringContaining('note the process of the daemon (7)')]);
+    put('7/status', 'VmSwap:\t       0 kB\nCapEff:\t000001ffffffffff\n');
+    put('7/oom_score_adj', '-1000\n');
+    put('7/cgroup', '0::/dmlog.slice/clusterd.service\n');
+    put('8/comm', 'corosync\n');
+    expect(found('clusterd').filter((one) => !one.startsWith('ok '))).toEqual([]);
+    fs.rmSync(`${root}/8`, { recursive: true });
+    put('7/status', 'VmSwap:\t      12 kB\nCapEff:\t0000000000001000\n');
+    put('7/oom_score_adj', '0\n');
+    put('7/cgroup', '0::/user.slice/session-1.scope\n');
+    expect(found('clusterd')).toEqual([
+      expect.stringMatching(/^problem .* lacks CAP_SYS_ADMIN:/),
+      expect.stringMatching(/^problem 12 KiB of the daemon are in swap/),
+      expect.stringMatching(/^note .*oom_score_adj 0/),
+      expect.stringMatching(/^note the daemon is not run by a unit/),
+      expect.stringMatching(/^problem corosync does not run/),
+    ]);
+    put('7/status', 'CapEff:\t0000000000201000\n');
+    expect(found('singled')[0]).toMatch(/^note the daemon lacks CAP_IPC_LOCK, CAP_SYS_RESOURCE/);
+  });
+
   it('finds what is wrong, and says what to do', async () => {
     const root = scratch();
     const put = (file: string, text: string): void => {

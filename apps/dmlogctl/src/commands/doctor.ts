@@ -3,6 +3,7 @@ import type { DaemonStatus } from '@dmlog/daemon';
 import type { Connection } from '../connection.js';
 import type { Environment } from '../environment.js';
 import { ExitCode } from '../exit-codes.js';
+import { processFindings } from './doctor-process.js';
 
 export interface Finding {
   readonly level: 'ok' | 'note' | 'problem';
@@ -33,6 +34,12 @@ export async function doctor(
         'start singled or clusterd; writes to mirrors with its logs wait until then',
       ),
     );
+  }
+  if (status !== null) {
+    const { pid } = status;
+    const { program } = connection;
+    for (const [level, what, advice] of processFindings(environment.procRoot, { pid, program }))
+      findings.push({ level, what, advice });
   }
   for (const check of CHECKS) findings.push(...check(environment, status));
   const isWell = findings.every(({ level }) => level !== 'problem');
