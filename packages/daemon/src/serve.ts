@@ -8,6 +8,7 @@ import {
   type TransportOptions,
 } from '@dmlog/connector';
 import type { LogRegistry } from '@dmlog/log';
+import { Errno } from '@dmlog/protocol';
 import manifest from '../package.json' with { type: 'json' };
 import { type ClusterAccess, type ClusterService, openCluster } from './cluster/access.js';
 import type { DaemonConfig } from './config/schema.js';
@@ -142,6 +143,11 @@ class Daemon implements RunningDaemon {
             allocateImage,
             state: this.#state,
             reply: this.#dispatcher.replyLate,
+            again: (seq, port) => {
+              // It was not counted when it was left unanswered.
+              this.#owed++;
+              this.#dispatcher.replyLate(seq, port, Errno.EAGAIN);
+            },
             send: sendLate,
             onTickNeeded: () => this.#startTicking(),
           });

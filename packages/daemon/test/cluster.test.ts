@@ -340,6 +340,9 @@ describe.each(KINDS)('%s on two nodes', (kind, of, text) => {
     expect(await number(one, of, RequestType.IN_SYNC, 3)).toBe(1);
     await write(one, of, 8);
     await becomes(() => isClean(other, of, 8), 0);
+    // It was never counted as owed: now nothing is, and the daemon that takes this one's place need not ask for anything.
+    expect(await one.daemon.handOver?.pause()).toMatchObject({ owed: false });
+    one.daemon.handOver?.resume();
   });
 });
 

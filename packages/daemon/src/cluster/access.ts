@@ -33,6 +33,8 @@ export interface ClusterDaemon {
   /** What outlives this process; null: nothing does. */
   readonly state: RuntimeState | null;
   readonly reply: LateReply;
+  /** Asks for the repetition of a request that was left unanswered. */
+  readonly again: (seq: number, port: number) => void;
   readonly send: (bytes: Uint8Array, port: number) => void;
   readonly onTickNeeded: () => void;
 }
@@ -50,7 +52,7 @@ export interface ClusterService {
 }
 
 export function openCluster(access: ClusterAccess, daemon: ClusterDaemon): ClusterService {
-  const { config, logger, allocateImage, state, reply, send, onTickNeeded } = daemon;
+  const { config, logger, allocateImage, state, reply, again, send, onTickNeeded } = daemon;
   const reloader = config.cluster.reload === 'off' ? null : new Reloader(access.dmsetup ?? dmsetup, logger);
   const logs = new ClusteredLogs({
     joinGroup: access.joinGroup,
@@ -59,6 +61,7 @@ export function openCluster(access: ClusterAccess, daemon: ClusterDaemon): Clust
     allocateImage,
     state,
     reply,
+    again,
     replyPair: latePairs(send),
     onTickNeeded,
     onReloadNeeded: (host) => reloader?.want(host),

@@ -34,6 +34,8 @@ export interface ClusterParts {
   /** What outlives this process; null: nothing does. */
   readonly state: RuntimeState | null;
   readonly reply: LateReply;
+  /** Asks for the repetition of a request that was left unanswered, not put off. */
+  readonly again: (seq: number, port: number) => void;
   readonly replyPair: (seq: number, port: number, first: number, second: number) => void;
   /** Called when a replica wants ticks; often. */
   readonly onTickNeeded: () => void;
@@ -305,7 +307,7 @@ export class ReplicaHost {
   #look(): void {
     const { replica } = this;
     if (this.#silent.length > 0 && this.#canAnswer) {
-      for (const { seq, port } of this.#silent.splice(0)) this.#parts.reply(seq, port, Errno.EAGAIN);
+      for (const { seq, port } of this.#silent.splice(0)) this.#parts.again(seq, port);
     }
     if (this.#joiningSinceMs !== null && replica.member?.phase === 'active') {
       this.#joinSeconds = (performance.now() - this.#joiningSinceMs) / 1000;
