@@ -1,6 +1,7 @@
 #!/bin/sh
-# Agent of a lab machine, process 1. Obeys lines on the serial line, one verb each, and answers with lines:
+# Agent of a lab machine, at first process 1. Obeys lines on the serial line, one verb each, and answers with lines:
 #   run <id>              run <id>.cmd of the shared directory with <id>.in (if any), <id>.out and <id>.err as its streams
+#   init <id>             process 1 becomes <id>.cmd; the agent goes on beside it
 #   kill <signal> <pid>   a negative pid means the whole process group
 #   off                   flush and power off
 # A command says "pid <id> <pid>" itself, on descriptor 9 before its first word, and the agent says "exit <id> <status>" after it.
@@ -26,10 +27,20 @@ run() {
   echo "exit $1 $?" >&9
 }
 
-echo "ready" >&9
+# Only process 1 has news; what follows `init` goes on with the line.
+[ $$ -eq 1 ] && echo "ready" >&9
 while read -r verb first second <&9; do
   case $verb in
-    run) run "$first" & ;;
+    run)
+      # Beside another process 1 the commands are that one's orphans: it waits at the end for all whom it kills, and this loop does not look after them at once.
+      if [ $$ -eq 1 ]; then run "$first" & else (run "$first" &); fi
+      ;;
+    init)
+      # A first "@" in its name: a service manager that kills everybody at the end of a shutdown spares it.
+      # shellcheck disable=SC2016
+      setsid perl -e 'exec { "/bin/sh" } "\@agent", @ARGV' "$LAB_GUEST/agent.sh" &
+      exec /bin/sh "/run/lab/$first.cmd" </dev/console >/dev/console 2>&1
+      ;;
     kill) kill -s "$first" -- "$second" 2>/dev/null ;;
     # The kernel's own way to power off: `halt` is not installed everywhere.
     off) sync; echo o >/proc/sysrq-trigger ;;

@@ -154,6 +154,16 @@ export class Machine {
     });
   }
 
+  /**
+   * Process 1 becomes this program, such as a service manager; commands are obeyed as before, by a process that the end of a shutdown spares. What the program says goes to
+   * the console. Once in a machine's life.
+   */
+  async becomeInit(command: string): Promise<void> {
+    const { started } = this.#launch(command, `exec ${command}`, {}, 'init');
+    if ((await withTimeout(started, COMMAND_TIMEOUT_MS)) === undefined)
+      throw this.#failure('ERR_LAB_TIMEOUT', `process 1 of ${this.name} did not become \`${command}\``);
+  }
+
   /** Every process of the machine is gone at once; disks keep what had been written to them. */
   async powerCut(): Promise<void> {
     await this.#init.uml.kill();
@@ -173,6 +183,11 @@ export class Machine {
   /** `sync` and power off. @throws LabError ERR_LAB_LOST when the kernel panics instead, ERR_LAB_TIMEOUT when it hangs. */
   async halt(timeoutMs = HALT_TIMEOUT_MS): Promise<MachineEnd> {
     this.#line.send('off');
+    return this.poweredOff(timeoutMs);
+  }
+
+  /** Waits until the machine has powered off, whoever made it do so. @throws as {@link halt}. */
+  async poweredOff(timeoutMs = HALT_TIMEOUT_MS): Promise<MachineEnd> {
     const end = await withTimeout(this.ended, timeoutMs);
     if (end === undefined) {
       const failure = this.#failure(
@@ -249,7 +264,12 @@ export class Machine {
     }
   }
 
-  #launch(command: string, script: string, options: Pick<RunOptions, 'env' | 'input'>) {
+  #launch(
+    command: string,
+    script: string,
+    options: Pick<RunOptions, 'env' | 'input'>,
+    verb: 'run' | 'init' = 'run',
+  ) {
     if (!this.running)
       throw new LabError('ERR_LAB_LOST', `machine ${this.name} is not running: cannot run \`${command}\``);
     const id = ++this.#commandCount;
@@ -273,7 +293,7 @@ export class Machine {
     );
     const startedOrOver = Promise.race([started, exited.then(() => 0)]);
     startedOrOver.catch(() => {});
-    this.#line.send(`run ${id}`);
+    this.#line.send(`${verb} ${id}`);
     return { id, base, exited, started: startedOrOver };
   }
 
