@@ -164,7 +164,9 @@ export class ControlServer {
       if (result instanceof ControlStream) return new StreamAnswer(request.id, result);
       return `${JSON.stringify({ id: request.id, result })}\n`;
     } catch (error) {
-      logger.warn({ err: error, method: request.method }, 'control request failed');
+      // What the one who asks is told of, and can mend, is no news for the daemon's log.
+      const level = systemCode(error).startsWith('ERR_CONTROL_') ? 'debug' : 'warn';
+      logger[level]({ err: error, method: request.method }, 'control request failed');
       return errorLine(request.id, error);
     }
   }
