@@ -211,6 +211,10 @@ export class Replica {
   /** The kernel is going to write these regions. FLUSH says when it may. */
   mark(regions: readonly number[]): void {
     const fresh = regions.filter((region) => this.#marks.add(region));
+    // A mark that is held need not be on an image that cannot be written: what was recovered meanwhile is marked without a MARK.
+    const failed = this.#member?.disk.failed ?? 0;
+    if (failed > 0 && fresh.length < regions.length && this.#commits.isEmpty)
+      this.#commits.awaitPosition(failed);
     if (fresh.length > 0) this.#commits.add(this.#submit(regionEntries(EntryType.MARK, fresh)), fresh);
   }
 

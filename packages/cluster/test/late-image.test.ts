@@ -74,3 +74,21 @@ it('a kernel is told that it may write one leg of a region only when the image s
     false,
   ]);
 });
+
+it('a FLUSH of a region that is marked without a MARK, by a failed write to a leg, waits for the image as well', () => {
+  const daemon = new LoneDaemon('disk');
+  const image = daemon.image as Uint8Array;
+  image.fill(0xff, BITMAP_OFFSET, BITMAP_OFFSET + 1);
+  const log = new ClusteredLog(daemon.replica, false);
+  daemon.ask(log, 'RESUME');
+  daemon.failsWrites = true;
+  daemon.ask(log, 'SET_REGION_SYNC', 4, 0);
+  daemon.ask(log, 'MARK_REGION', 4);
+  const refused = daemon.send(log, 'FLUSH');
+  expect([refused(), isCleanIn(image, 4)]).toEqual([undefined, true]);
+  daemon.tick(log, 60_000);
+  expect(refused()).toBe(5);
+  daemon.failsWrites = false;
+  daemon.tick(log, 120_000);
+  expect([daemon.ask(log, 'FLUSH'), isCleanIn(image, 4)]).toEqual([0, false]);
+});

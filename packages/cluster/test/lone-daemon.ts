@@ -21,6 +21,8 @@ export class LoneDaemon {
   readonly #wire = new Wire();
   readonly #answers = new Map<number, number>();
   readonly image: Uint8Array | null;
+  /** Writes to the image fail. */
+  failsWrites = false;
   /** Writes to the image do not end. */
   holdsWrites = false;
   readonly #held: (() => void)[] = [];
@@ -46,6 +48,13 @@ export class LoneDaemon {
 
   /** Asks and waits for the answer: 0 or a positive errno. */
   ask(log: ClusteredLog, type: keyof typeof RequestType, ...words: number[]): number {
+    const answer = this.send(log, type, ...words)();
+    if (answer === undefined) throw new Error(`${type} is not answered`);
+    return answer;
+  }
+
+  /** Asks; returns how it is answered so far. */
+  send(log: ClusteredLog, type: keyof typeof RequestType, ...words: number[]): () => number | undefined {
     const view = this.#wire.request('LVM-test', 1, { type: RequestType[type], words });
     const { seq } = this.#wire;
     this.#step((effects) => {
@@ -54,9 +63,7 @@ export class LoneDaemon {
         this.#answers.set(seq, effects.reply === ReplyKind.ERROR ? effects.errno : 0);
     });
     this.#network.run(10_000);
-    const answer = this.#answers.get(seq);
-    if (answer === undefined) throw new Error(`${type} is not answered`);
-    return answer;
+    return () => this.#answers.get(seq);
   }
 
   /** What its kernel is told of the region; null: nothing. */
@@ -74,6 +81,11 @@ export class LoneDaemon {
   release(): void {
     this.holdsWrites = false;
     for (const end of this.#held.splice(0)) end();
+  }
+
+  tick(log: ClusteredLog, nowMs: number): void {
+    this.#step((effects) => log.tick(nowMs, effects));
+    this.#network.run(10_000);
   }
 
   get needReload(): number[] {
@@ -119,6 +131,7 @@ export class LoneDaemon {
   }
 
   #write(): void {
+    if (this.failsWrites) return this.#step((e) => this.replica.written(5, e));
     const { keeper } = this.replica.image as ImageWriter;
     if (keeper === null) throw new Error('a write without a keeper');
     const { image, runs, runCount } = keeper;
