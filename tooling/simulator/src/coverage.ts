@@ -10,6 +10,7 @@ export const SITUATIONS = [
   'log device write torn',
   'daemon death',
   'daemon found its logs again',
+  'daemon handed over its place',
   'daemon state lost',
   'daemon state damaged',
   'state of another boot left behind',

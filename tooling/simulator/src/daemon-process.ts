@@ -10,9 +10,12 @@ import {
   type DaemonConfig,
   type Logger,
   type OpenedStore,
+  type PreviousDaemon,
+  type RunningDaemon,
   RuntimeState,
   type Served,
   type ServeParts,
+  type ServeStart,
   serve,
 } from '@dmlog/daemon';
 import type { DirtyLog } from '@dmlog/log';
@@ -26,6 +29,8 @@ import { actAs, inNameOf, promises, settleInNameOf, type TimeOwner, type Timer }
 
 /** A netlink receive buffer of this many requests: more than mirrors have under way, less than a stuck kernel repeats. */
 const RECEIVE_QUEUE_MAX = 64;
+/** Of the socket, which goes from one daemon to the next: any number. */
+const DESCRIPTOR = 3;
 
 /** What a daemon stands on: shared with, or owned by, its machine. */
 export interface Ground {
@@ -77,6 +82,9 @@ export class DaemonProcess implements TimeOwner {
   /** Writes that are on their way to the log device. */
   #writing: BlockWrite[][] = [];
   #handler: FrameHandler | null = null;
+  #running: RunningDaemon | null = null;
+  /** It reads nothing: another one is to take its place. */
+  #paused = false;
   #received: { bytes: Uint8Array; lost: boolean }[] = [];
   #nextAtMs = Number.POSITIVE_INFINITY;
   /** Promises may have something to go on with. */
@@ -141,6 +149,64 @@ export class DaemonProcess implements TimeOwner {
 
   /** Begins to start. It serves once {@link ready}. */
   async start(): Promise<void> {
+    await settleInNameOf(this, () => this.#start(undefined));
+  }
+
+  /**
+   * Begins to start in the place of `previous`, which serves on until this one is ready to, and the other way round where it is refused: `onEnd` is told whether the place is
+   * this one's now.
+   */
+  async succeed(previous: DaemonProcess, onEnd: (taken: boolean) => void): Promise<void> {
+    const refused = new Error('refused');
+    const takeOver = () =>
+      new Promise<PreviousDaemon>((resolve, reject) => {
+        previous.#giveWay((paused) => {
+          if (paused === null) return this.#addJob(this.#asyncJobs, () => reject(refused));
+          this.#addJob(this.#asyncJobs, () => {
+            this.#received.push(...previous.#received.splice(0));
+            onEnd(true);
+            resolve(paused);
+          });
+        });
+      });
+    const start: ServeStart = {
+      descriptor: null,
+      takeOver,
+      onServing: () => previous.#addJob(previous.#asyncJobs, () => previous.#release()),
+    };
+    await settleInNameOf(this, () =>
+      this.#start(start, (error) => {
+        if (error !== refused) return this.#ground.fail(error);
+        this.kill(false);
+        onEnd(false);
+      }),
+    );
+  }
+
+  /** Pauses, and lets go of everything where it can; else it serves on, and tells null. */
+  #giveWay(done: (paused: PreviousDaemon | null) => void): void {
+    const fail = (error: unknown) => this.#ground.fail(error);
+    this.#addJob(this.#asyncJobs, () => {
+      const handOver = this.#running?.handOver;
+      if (handOver == null) return done(null);
+      const offer = async () => {
+        const paused = await handOver.pause();
+        if (paused === null) inNameOf(this, () => handOver.resume());
+        else await inNameOf(this, () => handOver.letGo());
+        done(paused);
+      };
+      offer().catch(fail);
+    });
+  }
+
+  #release(): void {
+    this.#running?.handOver
+      ?.release()
+      .then(() => this.kill(false))
+      .catch((error: unknown) => this.#ground.fail(error));
+  }
+
+  #start(start: ServeStart | undefined, onFailed: (error: unknown) => void = this.#ground.fail): void {
     const ground = this.#ground;
     const config: DaemonConfig = {
       runtimeDir: ground.runtimeDir,
@@ -173,15 +239,15 @@ export class DaemonProcess implements TimeOwner {
             },
           }),
     };
-    await settleInNameOf(this, () => {
-      serve(config, logger, parts).catch((error: unknown) => ground.fail(error));
-    });
+    serve(config, logger, parts, start).then((running) => {
+      this.#running = running;
+    }, onFailed);
   }
 
   /** A datagram of the kernel. False: nobody listens. */
   deliver(frame: Uint8Array, length: number, replyIsLost: boolean): boolean {
     if (this.dead) return false;
-    if (this.#handler === null || this.#received.length > 0) {
+    if (this.#handler === null || this.#paused || this.#received.length > 0) {
       // It waits in the socket.
       if (this.#received.length < RECEIVE_QUEUE_MAX)
         this.#received.push({ bytes: frame.slice(0, length), lost: replyIsLost });
@@ -210,7 +276,7 @@ export class DaemonProcess implements TimeOwner {
 
   /** Does one thing that waits. False: nothing does. */
   runJob(): boolean {
-    if (this.#handler !== null && this.#received.length > 0) {
+    if (this.#handler !== null && !this.#paused && this.#received.length > 0) {
       const { bytes, lost } = this.#received.shift() as { bytes: Uint8Array; lost: boolean };
       this.#serve(bytes, bytes.length, lost);
       return true;
@@ -302,7 +368,16 @@ export class DaemonProcess implements TimeOwner {
       },
       stats: () => stats,
       close: async () => {},
-      handOver: null,
+      handOver: {
+        descriptor: DESCRIPTOR,
+        pause: () => {
+          this.#paused = true;
+        },
+        resume: () => {
+          this.#paused = false;
+          this.#ground.stir();
+        },
+      },
     };
   }
 

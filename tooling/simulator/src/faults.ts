@@ -237,6 +237,15 @@ export class Faults {
     situations.partitioned(side);
   }
 
+  /** A daemon gives its place to another process: no fault, but it may meet any. */
+  async handOver(): Promise<void> {
+    const { random, machines, parameters } = this.#world;
+    const machine = random.pick(machines);
+    if (machine.paused || (parameters.clustered && !this.#othersKnow(machine))) return;
+    this.#story(`*** node ${machine.nodeId}: the daemon is to hand over its place`);
+    await machine.handOver();
+  }
+
   *#suspend({ kernel }: Machine) {
     yield* kernel.suspend(true);
     yield this.#world.random.pick([1, 500, 5000]);

@@ -46,6 +46,7 @@ interface Landing {
 }
 
 const NOTHING = () => {};
+const NO_TIME = Number.POSITIVE_INFINITY;
 const RESTLESS = Number.NEGATIVE_INFINITY;
 /** Of each look at a slow machine's data. */
 const SLOW_CHANCE = 0.01;
@@ -56,6 +57,8 @@ export class Machine implements MirrorIo {
   readonly around: Surroundings;
   kernel: Kernel;
   daemon: DaemonProcess | null = null;
+  /** The other one of two while a daemon hands over its place: first the next one, then the last one. */
+  #other: DaemonProcess | null = null;
   /** It stands still. */
   paused = false;
   /** Its power is off since a crash. */
@@ -232,7 +235,10 @@ export class Machine implements MirrorIo {
 
   #stepDaemon(daemon: DaemonProcess | null, what: number): boolean {
     if (daemon === null) return false;
-    return what === 2 ? daemon.runJob() : daemon.runTimer();
+    const other = this.#other;
+    return what === 2
+      ? daemon.runJob() || other?.runJob() === true
+      : daemon.runTimer() || other?.runTimer() === true;
   }
 
   #land(): boolean {
@@ -249,21 +255,38 @@ export class Machine implements MirrorIo {
   /** Lets the promises of the last step go on, where there are any. */
   settle(): Promise<void> | null {
     const { daemon } = this;
+    if (this.#other !== null) return this.#settleBoth();
     if (daemon?.needsSettling !== true) return null;
     this.stir();
     return settleInNameOf(daemon, NOTHING).then(() => daemon.settled());
+  }
+
+  async #settleBoth(): Promise<void> {
+    for (const daemon of [this.daemon, this.#other]) {
+      if (daemon?.needsSettling !== true) continue;
+      this.stir();
+      await settleInNameOf(daemon, NOTHING);
+      daemon.settled();
+    }
+    if (this.#other?.dead === true) this.#other = null;
   }
 
   /** When something happens here by itself. */
   get nextMs(): number {
     if (this.paused) return Number.POSITIVE_INFINITY;
     if (this.#restsUntilMs !== RESTLESS) return this.#restsUntilMs;
-    const timer = (this.daemon?.nextMs ?? Number.POSITIVE_INFINITY) - this.#clockOffsetMs;
+    const timer =
+      Math.min(this.daemon?.nextMs ?? NO_TIME, this.#other?.nextMs ?? NO_TIME) - this.#clockOffsetMs;
     return Math.min(this.kernel.nextMs, timer);
   }
 
   get isQuiet(): boolean {
-    return this.kernel.isQuiet && this.#landings.length === 0 && this.daemon?.hasJobs !== true;
+    return (
+      this.kernel.isQuiet &&
+      this.#landings.length === 0 &&
+      this.daemon?.hasJobs !== true &&
+      this.#other === null
+    );
   }
 
   // Faults
@@ -271,8 +294,7 @@ export class Machine implements MirrorIo {
   crash(): void {
     this.stir();
     for (const landing of this.#landings.splice(0)) landing.torn();
-    this.daemon?.kill(true);
-    this.daemon = null;
+    this.#killBoth(true);
     this.#forgetBios();
     this.#bootId = this.around.newBootId();
     this.#clockOffsetMs = 0;
@@ -290,8 +312,31 @@ export class Machine implements MirrorIo {
 
   killDaemon(): void {
     this.stir();
-    this.daemon?.kill(false);
+    this.#killBoth(false);
+  }
+
+  #killBoth(withMachine: boolean): void {
+    this.daemon?.kill(withMachine);
+    this.#other?.kill(withMachine);
     this.daemon = null;
+    this.#other = null;
+  }
+
+  /** The daemon begins to hand over its place to another process, unless it does already. */
+  async handOver(): Promise<void> {
+    const { daemon } = this;
+    if (daemon?.ready !== true || this.#other !== null) return;
+    this.stir();
+    const next = new DaemonProcess(this.#ground());
+    this.#other = next;
+    await next.succeed(daemon, (taken) => {
+      if (!taken) this.#other = null;
+      else {
+        this.coverage.saw('daemon handed over its place');
+        this.daemon = next;
+        this.#other = daemon;
+      }
+    });
   }
 
   /** Of the kernel that runs now. */

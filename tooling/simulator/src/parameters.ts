@@ -27,6 +27,8 @@ export interface Parameters {
   readonly weights: Readonly<Record<FaultName, number>>;
   /** A machine that is off when the faults end stays so, if the others can do without it. */
   readonly keepsDead: boolean;
+  /** Chance per step that a daemon hands over its place. */
+  readonly handOverRate: number;
 }
 
 export const FAULTS = [
@@ -109,5 +111,6 @@ export function parametersOf(seed: number, steps: number | null): Parameters {
     faultRate: random.chance(0.1) ? 0 : random.pick([0.001, 0.003, 0.01]),
     weights: drawWeights(random),
     keepsDead: random.chance(0.5),
+    handOverRate: random.pick([0, 0, 0.001]),
   };
 }

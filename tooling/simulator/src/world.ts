@@ -133,6 +133,11 @@ export class World {
           await null;
           this.#happened = true;
         }
+        if (parameters.handOverRate > 0 && this.random.chance(parameters.handOverRate)) {
+          await this.#faults.handOver();
+          await null;
+          this.#happened = true;
+        }
         const { prey } = this.#faults;
         if (prey !== null) {
           await this.#faults.strike(prey);
