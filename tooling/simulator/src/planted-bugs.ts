@@ -95,7 +95,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'union of clean after a partition',
-    survives: true,
+    seed: 1121,
     file: STATE,
     on: 'cluster',
     find: '    if (node.returning) this.#distrust(region);',
@@ -128,6 +128,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'treat PROCDOWN as NODEDOWN',
+    seed: 144,
     file: 'packages/cluster/src/decide.ts',
     on: 'cluster',
     find: 'else if (reason === LeaveReason.PROCDOWN) state.daemonDown(nodeId);',
@@ -143,7 +144,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'answer without quorum',
-    survives: true,
+    seed: 313,
     file: 'packages/cluster/src/member.ts',
     on: 'cluster',
     find: "return this.#phase === 'active' && this.#quorate;",
@@ -151,7 +152,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'clears reach the log device before the legs were flushed',
-    seed: 87,
+    seed: 99,
     file: 'packages/cluster/src/held-marks.ts',
     on: 'cluster',
     find: '    if (!done) {\n      this.#retryAtMs = nowMs + RETRY_MS;\n      return regions;\n    }',
@@ -159,6 +160,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'answer IN_SYNC for a region that nobody recovered',
+    seed: 5,
     file: CORE_LOG,
     on: 'one machine',
     find: 'effects.value(this.inSync.get(region) ? 1 : 0);',
