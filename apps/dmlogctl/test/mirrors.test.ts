@@ -234,10 +234,14 @@ describe('doctor', () => {
     put('block/dm-7/dev', `${file}\n`);
     put('block/dm-7/slaves/dm-1/x', '');
     put('block/dm-1/dm/name', 'mirror-u-1\n');
+    // The log's own cache is no leg's.
+    for (const slave of ['dm-7', 'sda']) put(`block/dm-1/slaves/${slave}/x`, '');
+    put('block/dm-7/queue/write_cache', 'write back\n');
     const { code, out } = await daemon.ctl(['doctor', '--json'], roots);
     expect(code).toBe(1);
     expect(
       JSON.parse(out).findings.filter(({ level }: { level: string }) => level === 'problem'),
     ).toMatchObject([{ what: expect.stringContaining('lies on that very mirror') }]);
+    expect(out).toContain('no leg has a volatile write cache');
   });
 });

@@ -132,9 +132,13 @@ function received(_environment: Environment, status: DaemonStatus | null): Findi
 }
 
 /** Disks below a mirror with a volatile cache are flushed by the daemon before clears: that is right, and costs a flush. */
-function legs({ sysfsRoot }: Environment): Finding[] {
+function legs({ sysfsRoot }: Environment, status: DaemonStatus | null): Finding[] {
+  const logs = (status?.logs ?? []).flatMap(({ logDevice }) =>
+    logDevice === null ? [] : [kernelNameOf(sysfsRoot, logDevice)],
+  );
   const cached = mirrorsIn(sysfsRoot).flatMap(({ name, slaves }) =>
     slaves
+      .filter((slave) => !logs.includes(slave))
       .filter((slave) => read(`${sysfsRoot}/block/${slave}/queue/write_cache`).trim() === 'write back')
       .map((slave) => `${slave} (${name})`),
   );

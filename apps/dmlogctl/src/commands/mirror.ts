@@ -200,11 +200,11 @@ async function asCommand(dmsetup: Dmsetup, args: readonly string[]): Promise<voi
   try {
     await dmsetup(args);
   } catch (cause) {
-    throw new CommandFailure(
-      ExitCode.SYSTEM,
-      `${(cause as Error).message}; the kernel's log (dmesg) and the daemon's say why`,
-      { cause },
-    );
+    const { message } = cause as Error;
+    const advice = /resource busy/.test(message)
+      ? 'it is in use: unmount it, or stop what has it open (lsof)'
+      : "the kernel's log (dmesg) and the daemon's say why";
+    throw new CommandFailure(ExitCode.SYSTEM, `${message}; ${advice}`, { cause });
   }
 }
 

@@ -11,12 +11,18 @@ export const dmsetup: Dmsetup = (args, input = '') =>
     const options = { timeout: DMSETUP_MS_MAX, killSignal: 'SIGKILL' } as const;
     const child = execFile('dmsetup', [...args], options, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
-      else reject(new Error(`dmsetup ${args.join(' ')}: ${stderr.trim() || error.message}`));
+      else reject(new Error(`dmsetup ${args.join(' ')}: ${saidOf(stderr) || error.message}`));
     });
     // It may end without reading: its status tells.
     child.stdin?.on('error', () => {});
     child.stdin?.end(input);
   });
+
+/** What went wrong, in one line: dmsetup says "Command failed." behind it. */
+function saidOf(stderr: string): string {
+  const lines = stderr.split('\n').map((line) => line.trim());
+  return lines.filter((line) => line !== '' && line !== 'Command failed.').join('; ');
+}
 
 /** The mirrors of a log by its uuid, as `dmsetup table --target mirror` lists them: `name: 0 8192 mirror userspace 4 <uuid> …`. */
 export function mirrorsOf(uuid: string, tables: string): { name: string; table: string }[] {

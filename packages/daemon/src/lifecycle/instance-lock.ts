@@ -97,7 +97,7 @@ function bindAbstract(name: string): Promise<InstanceLock> {
 
 function alreadyRunning(held: boolean, lock: string, cause?: unknown): LifecycleError {
   const what = held
-    ? `another log daemon (singled or clusterd) runs on this host; the lock is ${lock}`
+    ? `another log daemon (singled or clusterd) runs on this host and holds ${lock}: use that one, or stop it first`
     : `cannot take the lock of the log daemons, ${lock}${cause === undefined ? '' : `: ${reason(cause)}`}`;
   return new LifecycleError('ERR_ALREADY_RUNNING', what, cause === undefined ? {} : { cause });
 }
