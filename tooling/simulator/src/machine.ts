@@ -280,6 +280,11 @@ export class Machine implements MirrorIo {
     return Math.min(this.kernel.nextMs, timer);
   }
 
+  /** Data is on its way to or from the legs. */
+  get writesLegs(): boolean {
+    return this.#landings.length > 0;
+  }
+
   get isQuiet(): boolean {
     return (
       this.kernel.isQuiet &&

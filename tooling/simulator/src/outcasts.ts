@@ -17,7 +17,7 @@ interface LateWriter {
  * promised is what is checked:
  *
  * - what it may still be writing was dirty for the others when they went on without it: it was let go before, by their leave;
- * - the machine itself knows, so it does not die before it is back (the faults see to that), nor with a write to the image under way, which may undo a newer one;
+ * - the machine itself knows, so it does not die before it is back (the faults see to that), nor with data under way;
  * - from when it is back, what it has written is dirty for all, and on the image as soon as that was written once; until it is recovered, the legs may return what is older;
  * - what is on the first leg is never lost: in the end the legs are equal and hold nothing old.
  */
@@ -143,7 +143,8 @@ export class Outcasts {
 
   /** What the machine alone knows would be lost with it. */
   mayDie(machine: Machine): boolean {
-    if (machine.daemon?.writesImage === true && this.isOut(machine)) return false;
+    const writes = machine.writesLegs || machine.daemon?.writesImage === true;
+    if (writes && this.isOut(machine)) return false;
     for (const region of this.#late.keys())
       if (this.#lateIn(region).some((one) => one.machine === machine)) return false;
     return true;
