@@ -22,6 +22,7 @@ interface Stated {
 const POSITIONS_MAX = 4096;
 
 const NO_LOGS: readonly DirtyLog[] = [];
+const NO_MEMBERS: readonly Member[] = [];
 
 /** The invariants that hold after every step; each throws a {@link SimulationFailure}. */
 export class Checks {
@@ -38,6 +39,7 @@ export class Checks {
   readonly #positions = new WeakMap<Member, number>();
   /** By node: its replicas, as long as its logs are these. */
   readonly #replicas: { logs: readonly DirtyLog[]; replicas: readonly Replica[] }[] = [];
+  readonly #alone = new WeakMap<Member, readonly Member[]>();
   /** Rings in which somebody took part at the last look. */
   #ringCount = 0;
   #changedSinceDirty = true;
@@ -54,8 +56,7 @@ export class Checks {
     this.#legs = legs;
     this.#disk = disk;
     this.#coverage = coverage;
-    const membersOf = (machine: Machine) =>
-      this.replicasOf(machine).flatMap(({ member }) => (member === null ? [] : [member]));
+    const membersOf = (machine: Machine) => this.#membersOf(machine);
     this.outcasts = parameters.clustered
       ? new Outcasts(legs, disk !== null, coverage, () => machines, membersOf)
       : null;
@@ -96,6 +97,20 @@ export class Checks {
     const replicas = [...new Set(logs.flatMap((log) => (log instanceof ClusteredLog ? [log.replica] : [])))];
     this.#replicas[machine.nodeId] = { logs, replicas };
     return replicas;
+  }
+
+  /** Asked for after each step: mostly there is one, and a list of it was made already. */
+  #membersOf(machine: Machine): readonly Member[] {
+    const [replica, another] = this.replicasOf(machine);
+    if (another !== undefined)
+      return this.replicasOf(machine).flatMap(({ member }) => (member === null ? [] : [member]));
+    const member = replica?.member ?? null;
+    if (member === null) return NO_MEMBERS;
+    const known = this.#alone.get(member);
+    if (known !== undefined) return known;
+    const list = [member];
+    this.#alone.set(member, list);
+    return list;
   }
 
   /** Can put changes in order and answer. */

@@ -255,7 +255,8 @@ export class Machine implements MirrorIo {
   /** Lets the promises of the last step go on, where there are any. */
   settle(): Promise<void> | null {
     const { daemon } = this;
-    if (this.#other !== null) return this.#settleBoth();
+    if (this.#other?.dead === true) this.#other = null;
+    if (this.#other?.needsSettling === true) return this.#settleBoth();
     if (daemon?.needsSettling !== true) return null;
     this.stir();
     return settleInNameOf(daemon, NOTHING).then(() => daemon.settled());
@@ -268,7 +269,6 @@ export class Machine implements MirrorIo {
       await settleInNameOf(daemon, NOTHING);
       daemon.settled();
     }
-    if (this.#other?.dead === true) this.#other = null;
   }
 
   /** When something happens here by itself. */

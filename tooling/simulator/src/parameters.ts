@@ -113,6 +113,6 @@ export function parametersOf(seed: number, steps: number | null): Parameters {
     keepsDead: random.chance(0.5),
     handOverRate: random.pick([0, 0, 0.001]),
   } satisfies Parameters;
-  // Last: what is drawn before stays as it was. Every table with this word has all of its regions recovered anew.
-  return random.chance(0.1) ? { ...drawn, logArguments: `${drawn.logArguments} sync` } : drawn;
+  // Last: what is drawn before stays as it was. Every table with this word has all of its regions recovered anew: of a large log that takes too long.
+  return random.chance(0.1) && !isLarge ? { ...drawn, logArguments: `${drawn.logArguments} sync` } : drawn;
 }
