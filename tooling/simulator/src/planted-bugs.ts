@@ -23,7 +23,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'answer FLUSH before media (cluster)',
-    seed: 2,
+    seed: 8,
     file: 'packages/cluster/src/evidence.ts',
     on: 'cluster',
     find: 'return hasImage ? Math.min(elsewhere, this.disk.marks) : elsewhere;',
@@ -95,7 +95,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'union of clean after a partition',
-    seed: 1121,
+    survives: true,
     file: STATE,
     on: 'cluster',
     find: '    if (node.returning) this.#distrust(region);',
