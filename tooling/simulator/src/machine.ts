@@ -255,7 +255,6 @@ export class Machine implements MirrorIo {
   /** Lets the promises of the last step go on, where there are any. */
   settle(): Promise<void> | null {
     const { daemon } = this;
-    if (this.#other?.dead === true) this.#other = null;
     if (this.#other?.needsSettling === true) return this.#settleBoth();
     if (daemon?.needsSettling !== true) return null;
     this.stir();
@@ -269,6 +268,7 @@ export class Machine implements MirrorIo {
       await settleInNameOf(daemon, NOTHING);
       daemon.settled();
     }
+    if (this.#other?.dead === true) this.#other = null;
   }
 
   /** When something happens here by itself. */
@@ -290,7 +290,7 @@ export class Machine implements MirrorIo {
       this.kernel.isQuiet &&
       this.#landings.length === 0 &&
       this.daemon?.hasJobs !== true &&
-      this.#other === null
+      (this.#other === null || this.#other.dead)
     );
   }
 
