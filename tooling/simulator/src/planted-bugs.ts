@@ -128,7 +128,7 @@ export const PLANTED_BUGS: readonly Mutation[] = [
   },
   {
     name: 'treat PROCDOWN as NODEDOWN',
-    seed: 144,
+    seed: 357,
     file: 'packages/cluster/src/decide.ts',
     on: 'cluster',
     find: 'else if (reason === LeaveReason.PROCDOWN) state.daemonDown(nodeId);',
