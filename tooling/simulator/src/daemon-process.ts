@@ -133,6 +133,11 @@ export class DaemonProcess implements TimeOwner {
     jobs.push(job);
   }
 
+  /** A write of several blocks to the log device is under way, and most of it is to come. */
+  get writesSeveralBlocks(): boolean {
+    return this.#writing.some(({ length }) => length > 1);
+  }
+
   /** When its next timer is due. */
   get nextMs(): number {
     return this.#nextAtMs;

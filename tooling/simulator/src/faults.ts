@@ -2,7 +2,7 @@ import { RequestType } from '@dmlog/protocol';
 import { SimulationFailure } from './failure.js';
 import type { Machine } from './machine.js';
 import { memoryFiles } from './memory-fs.js';
-import { FAULTS, type FaultName } from './parameters.js';
+import { FAULTS, type FaultName, REGIONS_PER_BLOCK } from './parameters.js';
 import type { World } from './world.js';
 
 /**
@@ -16,6 +16,8 @@ import type { World } from './world.js';
 /** Faults that may lie in wait for a request that is under way, and strike whoever asks it: chance alone comes too seldom in the middle of things. */
 const LURKING: readonly FaultName[] = ['crash', 'killDaemon', 'killEngine', 'partition', 'pause'];
 const LURKS_CHANCE = 0.4;
+/** In the place of a request: a write of several blocks is on its way to the log device. */
+const SEVERAL_BLOCKS = -1;
 const MOMENTS = [
   RequestType.FLUSH,
   RequestType.FLUSH,
@@ -51,7 +53,8 @@ export class Faults {
       left -= parameters.weights[name];
       if (left >= 0) continue;
       if (LURKING.includes(name) && random.chance(LURKS_CHANCE)) {
-        this.#lurking = { name, type: random.pick(MOMENTS) };
+        const moment = random.pick(MOMENTS);
+        this.#lurking = { name, type: name === 'crash' && this.#hasLargeImage ? SEVERAL_BLOCKS : moment };
         return;
       }
       return this.#do(name, this.#victimOf(name, random.pick(this.#world.machines)), false);
@@ -62,7 +65,16 @@ export class Faults {
   get prey(): Machine | null {
     const lurking = this.#lurking;
     if (lurking === null) return null;
-    return this.#world.machines.find(({ kernel }) => kernel.isAsking(lurking.type)) ?? null;
+    const { type } = lurking;
+    const isMoment = ({ kernel, daemon }: Machine) =>
+      type === SEVERAL_BLOCKS ? daemon?.writesSeveralBlocks === true : kernel.isAsking(type);
+    return this.#world.machines.find(isMoment) ?? null;
+  }
+
+  /** Of several blocks: a write of it can be torn. */
+  get #hasLargeImage(): boolean {
+    const { kind, regionCount } = this.#world.parameters;
+    return kind === 'disk' && regionCount > REGIONS_PER_BLOCK;
   }
 
   /** The fault that lies in wait strikes. */

@@ -59,7 +59,7 @@ export type FaultName = (typeof FAULTS)[number];
 
 const REGION_SECTORS = 8;
 /** Regions that one block of the image's bitmap holds. */
-const REGIONS_PER_BLOCK = 4096;
+export const REGIONS_PER_BLOCK = 4096;
 const STREAM = -1;
 
 /** Of each kind of fault a run has none, some or many. */
