@@ -185,12 +185,13 @@ export class ClusteredLog implements DirtyLog {
     if (!isInSync && this.replica.state.givenUp.get(region)) {
       // Silence: asked again as soon as the image shows it.
       if (!this.replica.imageShowsGivenUp) return;
-      this.#noteOneLeg();
+      this.#noteOneLeg(region);
     }
     effects.value(isInSync ? 1 : 0);
   }
 
-  #noteOneLeg(): void {
+  #noteOneLeg(region: number): void {
+    this.replica.noteOneLeg(region);
     if (this.#writesOneLeg) return;
     this.#writesOneLeg = true;
     this.#become(this.#state);
@@ -227,7 +228,7 @@ export class ClusteredLog implements DirtyLog {
   #setRegionSync(view: FrameView, effects: ClusterEffects): void {
     const region = view.region(0);
     if (!(region < this.parameters.regionCount)) return effects.fail(Errno.EINVAL);
-    if (!view.inSync()) this.#noteOneLeg();
+    if (!view.inSync()) this.#noteOneLeg(region);
     this.replica.setRegionSync(region, view.inSync(), effects);
   }
 

@@ -35,6 +35,9 @@ const VOUCH_MS = 500;
 /** Requests that wait for quorum at most; past it they are dropped and the kernel repeats them. */
 const STALLED_MAX = 4096;
 
+/** More regions than this that a kernel may write on one leg count as all. */
+const ONE_LEG_MAX = 65_536;
+
 /** How the mirror of this node stands. */
 export type MirrorState = 'suspended' | 'resuming' | 'live' | 'suspending';
 
@@ -72,6 +75,8 @@ export class Replica {
   #reconnected = false;
   /** The table that is being suspended or resumed was live, and its kernel may write one leg only of some region. */
   #writesOneLeg = false;
+  /** Which regions. Null: any, as an earlier process was asked for them. */
+  #oneLeg: Set<number> | null = new Set();
   /** Effects of the event that is being handled: the member's calls come while it is. */
   #effects: ClusterEffects | null = null;
   #owner: object | null = null;
@@ -119,6 +124,7 @@ export class Replica {
       parameters.kind === 'disk'
         ? new ImageWriter({ regionCount, syncMode, blockBytes: init.blockBytes, kept })
         : null;
+    if (kept !== null && kept.history !== null) this.#oneLeg = null;
     if (kept?.wasLive === true) this.#goOn(kept);
   }
 
@@ -348,6 +354,8 @@ export class Replica {
     this.#patience.resumes();
     this.#reconnected = reconnected;
     this.#writesOneLeg = writesOneLeg;
+    if (!writesOneLeg) this.#oneLeg = new Set();
+    else if (this.#oneLeg?.size === 0) this.#oneLeg = null;
     if (this.#member === null) {
       if (!this.#joining) effects.join = true;
       this.#joining = true;
@@ -359,6 +367,13 @@ export class Replica {
   /** Whether the mirror is this table's. A table that was exchanged may say more; it has no effect. */
   isOwner(owner: object): boolean {
     return this.#owner === owner;
+  }
+
+  /** The kernel may write this region on one leg only from now on, for as long as its table lives: it was told that it is not in sync, or said so itself. */
+  noteOneLeg(region: number): void {
+    if (this.#oneLeg === null) return;
+    this.#oneLeg.add(region);
+    if (this.#oneLeg.size > ONE_LEG_MAX) this.#oneLeg = null;
   }
 
   /** POSTSUSPEND: what was marked is cleared and everybody told, then it is answered. `writesOneLeg`: the table's kernel may do so again when it is resumed. */
@@ -399,7 +414,13 @@ export class Replica {
       activated: (how) => this.#activated(how),
       applied: (number) => this.#applied(number),
       bringAlong: (state) =>
-        bringAlong(state, { nodeId: self.nodeId, bootId }, this.#marks.regions, this.recovery.underWay),
+        bringAlong(
+          state,
+          { nodeId: self.nodeId, bootId },
+          this.#marks.regions,
+          this.recovery.underWay,
+          this.#oneLeg,
+        ),
       refused: (reason) => this.#refused(reason),
     };
     this.#handoverNumber = 0;

@@ -77,7 +77,7 @@ export class MemberHost {
           for (const one of this.pending) if (one.position > 0) one.position = this.state.position;
         },
         applied: (number) => this.#applied(number),
-        bringAlong: (state) => bringAlong(state, this, this.held, []),
+        bringAlong: (state) => bringAlong(state, this, this.held, [], null),
         refused: (reason) => {
           this.refusedBecause = reason;
         },

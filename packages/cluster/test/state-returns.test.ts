@@ -1,4 +1,7 @@
+import { RegionBitmap } from '@dmlog/bitmap';
 import { expect, it } from 'vitest';
+import { bringAlong } from '../src/bring-along.js';
+import { EntryType, forRuns } from '../src/entries.js';
 import { Presence, ReplicatedState } from '../src/state.js';
 
 const REGIONS = 8;
@@ -112,4 +115,29 @@ it("a suspended kernel that has to be reloaded is waited for after its daemon's 
   expect([state.work.get(5), two.presence]).toEqual([false, Presence.ABSENT]);
   state.nodeDown(2);
   expect(state.work.get(5)).toBe(true);
+});
+
+it('of what was given up, a node brings along as such what its kernel may write on one leg, and the rest as doubts', () => {
+  const { state } = stateOfTwo();
+  for (const region of [3, 5]) state.bringGivenUp(region);
+  const brought = (oneLeg: ReadonlySet<number> | null) => {
+    const self = { nodeId: 1, bootId: BOOTS[0] };
+    const entries = bringAlong(state, self, new RegionBitmap(REGIONS), [6], oneLeg);
+    const regionsOf = (type: EntryType) => {
+      const regions: number[] = [];
+      for (const { type: its, words } of entries)
+        if (its === type) forRuns(words.subarray(4), (region) => regions.push(region));
+      return regions;
+    };
+    return [regionsOf(EntryType.BROUGHT_GIVEN_UP), regionsOf(EntryType.BROUGHT_DOUBTS)];
+  };
+  expect(brought(new Set([2, 5]))).toEqual([
+    [5, 6],
+    [3, 5],
+  ]);
+  expect(brought(new Set())).toEqual([[6], [3, 5]]);
+  expect(brought(null)).toEqual([
+    [3, 5, 6],
+    [3, 5],
+  ]);
 });
