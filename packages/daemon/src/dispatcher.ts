@@ -57,6 +57,8 @@ export class Dispatcher {
   readonly #arena: Uint8Array;
   readonly #view: FrameView;
   readonly #effects = new Effects();
+  /** Logs that were asked what only a table in use asks, when they were not resumed. */
+  readonly #used = new WeakSet<Served>();
   /** Requests that were decoded and refused, for the log. */
   #refused = 0;
   #lastText = '';
@@ -108,13 +110,14 @@ export class Dispatcher {
     if (type === RequestType.CTR) return this.#construct(offset, length, port, served);
     if (served === null) return this.#unknown(type);
     if (type === RequestType.RESUME && served.device !== null) {
-      const verdict = settleImage(this.logs, served);
+      const verdict = settleImage(this.logs, served, this.#used.has(served));
       if (verdict !== ImageVerdict.OURS)
         return verdict === ImageVerdict.ANOTHERS ? view.replyAck(0) : NO_REPLY;
     }
     const effects = this.#effects;
     effects.reset();
     served.request(view, port, effects);
+    if (effects.reply === ReplyKind.UNKNOWN) this.#used.add(served);
     if (effects.destroyed) this.#forget(served);
     else if (served.log.needsTick) this.#onTickNeeded();
     return this.#reply(view, effects, type);

@@ -191,9 +191,13 @@ describe('a daemon that is started again', () => {
     await first.resume(A, `${DISK} nosync`);
     await first.construct(next, DISK);
     const second = await host.start(onDevice(device));
+    // Nothing tells yet that the new table is in use; its first write does, and the kernel resumes the log once more.
     expect(errnoOf(await second.ask(next, R.RESUME))).toBe(0);
-    await second.ask(next, R.MARK_REGION, 7);
-    await second.ask(next, R.FLUSH);
+    expect(errnoOf(await second.ask(next, R.MARK_REGION, 7))).toBe(3);
+    expect(errnoOf(await second.construct(next, DISK, true))).toBe(0);
+    expect(errnoOf(await second.ask(next, R.RESUME))).toBe(0);
+    expect(errnoOf(await second.ask(next, R.MARK_REGION, 7))).toBe(0);
+    expect(errnoOf(await second.ask(next, R.FLUSH))).toBe(0);
     // The last words of the old table's mirror, a reconnect in between: none of them touches the image.
     await second.construct(A, `${DISK} nosync`, true);
     expect(errnoOf(await second.ask(A, R.RESUME))).toBe(0);
@@ -205,6 +209,35 @@ describe('a daemon that is started again', () => {
       ['1001', 'live'],
     ]);
     expect(device.isClean(7)).toBe(false);
+  });
+
+  it('leaves the image to the table in use when the kernel reconnects to one that is only loaded', async () => {
+    const host = new Host();
+    const device = new MemoryDevice(REGIONS);
+    const first = await host.start(onDevice(device));
+    const next = log('LVM-aaaa', 0x1001);
+    await first.resume(A, `${DISK} nosync`);
+    await first.construct(next, `${DISK} nosync`);
+    const second = await host.start(onDevice(device));
+    await second.ask(A, R.MARK_REGION, 3);
+    expect(errnoOf(await second.ask(A, R.FLUSH))).toBe(0);
+    // The loaded table's question for the sync count found no daemon.
+    for (let time = 0; time < 2; time++) {
+      expect(errnoOf(await second.construct(next, `${DISK} nosync`, true))).toBe(0);
+      expect(errnoOf(await second.ask(next, R.RESUME))).toBe(0);
+      expect(values(await second.ask(next, R.GET_SYNC_COUNT))).toEqual([0]);
+    }
+    expect(device.isClean(3)).toBe(false);
+    expect(errnoOf(await second.ask(A, R.MARK_REGION, 4))).toBe(0);
+    expect(errnoOf(await second.ask(A, R.FLUSH))).toBe(0);
+    expect(device.isClean(4)).toBe(false);
+    expect(values(await second.ask(A, R.GET_SYNC_COUNT))).toEqual([REGIONS]);
+    // Now the tables are exchanged.
+    for (const region of [3, 4]) await second.ask(A, R.CLEAR_REGION, region);
+    for (const type of [R.PRESUSPEND, R.POSTSUSPEND]) expect(errnoOf(await second.ask(A, type))).toBe(0);
+    expect(errnoOf(await second.ask(next, R.RESUME))).toBe(0);
+    expect(errnoOf(await second.ask(next, R.MARK_REGION, 5))).toBe(0);
+    expect(errnoOf(await second.ask(A, R.DTR))).toBe(0);
   });
 
   it('finds nothing of a log that was destroyed, or constructed anew under the same name', async () => {
