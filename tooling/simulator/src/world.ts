@@ -293,11 +293,18 @@ export class World {
     }
   }
 
-  /** The operator reloads what waits for it: a kernel that remembers a failure, one that believes in sync what is not, one that the group waits for. */
+  /**
+   * The operator reloads what waits for it: a kernel that remembers a failure, one that believes in sync what is not, one that the group waits for. And looks at a mirror whose
+   * daemon knows nothing of it: with no I/O and all in sync its kernel has no question of its own, and would not find that out.
+   */
   #operate(): void {
     for (const machine of this.machines) {
       const { kernel } = machine;
-      if (kernel.live === null || kernel.isOperated || !this.#wantsReload(machine)) continue;
+      if (kernel.live === null || kernel.isOperated) continue;
+      if (!this.#wantsReload(machine)) {
+        if (this.#isForgotten(machine)) kernel.operate(kernel.status());
+        continue;
+      }
       this.#options.story?.(`node ${machine.nodeId}: the operator reloads the table`);
       kernel.operate(this.reload(machine));
       this.coverage.saw('table exchanged');
@@ -313,6 +320,11 @@ export class World {
     return this.checks
       .replicasOf(machine)
       .some(({ state, mirror }) => mirror === 'live' && state?.needReload.has(nodeId) === true);
+  }
+
+  #isForgotten(machine: Machine): boolean {
+    if (machine.daemon?.ready !== true || !machine.isQuiet) return false;
+    return this.checks.logsOf(machine).every(({ state }) => state !== 'live');
   }
 
   *reload({ kernel, table }: Machine) {
