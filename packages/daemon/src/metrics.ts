@@ -384,6 +384,11 @@ const CLUSTER_GAUGES: readonly ClusterMetric[] = [
     (cluster) => cluster.joinSeconds ?? 0,
   ],
   [
+    'dmlog_cluster_checkpoint_seconds',
+    'From the announcement of a checkpoint of the state for this node to its taking it over; of the last one, 0 before.',
+    (cluster) => cluster.snapshotSeconds ?? 0,
+  ],
+  [
     'dmlog_cluster_waiting_messages',
     'Messages that the group has not taken yet: a slow member.',
     (cluster) => cluster.waitingMessages,

@@ -54,6 +54,8 @@ export const ClusterStatus = z.object({
   waitingMessages: Count,
   /** From asking to be let into the group to taking part, the state's transfer included; of the last time. Null before. */
   joinSeconds: z.number().min(0).nullable().default(null),
+  /** From the announcement of the state's snapshot (checkpoint) to this node's taking it over; of the last one. Null before: who founds a group needs none. */
+  snapshotSeconds: z.number().min(0).nullable().default(null),
   /** Nodes that went from the group without leaving it: dead, or not to be heard. Since this node joined. */
   vanished: z.array(Count).default([]),
   /** MemberCounters of @dmlog/cluster. */

@@ -151,6 +151,14 @@ describe.each(KINDS)('%s on two nodes', (kind, of, text) => {
     const metrics = await daemonMetrics(() => one.daemon.status()).text();
     expect(metrics).toMatch(/^dmlog_cluster_operational\{.*\} 1$/m);
     expect(clusterOf(one, of).joinSeconds).toBeGreaterThan(0);
+    // The first founded the group, and brought the other the state.
+    expect(clusterOf(one, of).snapshotSeconds).toBeNull();
+    expect(metrics).toMatch(/^dmlog_cluster_checkpoint_seconds\{.*\} 0$/m);
+    const { joinSeconds, snapshotSeconds } = clusterOf(other, of);
+    expect(snapshotSeconds).toBeGreaterThan(0);
+    expect(snapshotSeconds).toBeLessThan(joinSeconds as number);
+    const others = await daemonMetrics(() => other.daemon.status()).text();
+    expect(others).toMatch(/^dmlog_cluster_checkpoint_seconds\{.*\} [0-9.e-]*[1-9]/m);
     expect(metrics).toMatch(/^dmlog_cluster_nodes_live\{.*\} 2$/m);
     expect(metrics).toMatch(/^dmlog_cluster_regions_in_doubt\{.*\} 0$/m);
   });

@@ -52,6 +52,7 @@ describe('formatStatus', () => {
       keepsImage: false,
       waitingMessages: 0,
       joinSeconds: null,
+      snapshotSeconds: null,
       vanished: [],
       counters: {},
     };

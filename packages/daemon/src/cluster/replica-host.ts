@@ -88,6 +88,10 @@ export class ReplicaHost {
   /** When the group was asked to let this node in; null while it takes part, or is not to. */
   #joiningSinceMs: number | null = null;
   #joinSeconds: number | null = null;
+  /** The snapshot that is on its way to this node: who sends it, and since when. */
+  #snapshot: { readonly donor: number; readonly sinceMs: number } | null = null;
+  #snapshotsTaken = 0;
+  #snapshotSeconds: number | null = null;
   /** Of the present membership. */
   #refusedMessages = 0;
 
@@ -131,6 +135,11 @@ export class ReplicaHost {
   /** How long it took the last time to be let into the group and to take part. */
   get joinSeconds(): number | null {
     return this.#joinSeconds;
+  }
+
+  /** How long the last snapshot took that this node took over: from its donor's first announcement. Null before. */
+  get snapshotSeconds(): number | null {
+    return this.#snapshotSeconds;
   }
 
   /** Some requests are to be answered when there is an answer. */
@@ -313,6 +322,7 @@ export class ReplicaHost {
       this.#joinSeconds = (performance.now() - this.#joiningSinceMs) / 1000;
       this.#joiningSinceMs = null;
     }
+    this.#timeSnapshot(performance.now());
     if (replica.needsTick) this.#parts.onTickNeeded();
     if (this.wantsReload) this.#parts.onReloadNeeded(this);
     if (this.#isToYield) {
@@ -320,6 +330,17 @@ export class ReplicaHost {
         if (this.#isToYield) this.yieldSeat();
       });
     }
+  }
+
+  #timeSnapshot(nowMs: number): void {
+    const { member } = this.replica;
+    const [donor, taken] = [member?.donor ?? 0, member?.counters.snapshotsTaken ?? 0];
+    // A member that joins anew counts from 0.
+    if (this.#snapshot !== null && taken > this.#snapshotsTaken)
+      this.#snapshotSeconds = (nowMs - this.#snapshot.sinceMs) / 1000;
+    this.#snapshotsTaken = taken;
+    if (donor === (this.#snapshot?.donor ?? 0)) return;
+    this.#snapshot = donor === 0 ? null : { donor, sinceMs: nowMs };
   }
 
   get #isToYield(): boolean {

@@ -13,6 +13,7 @@ export function clusterStatusOf({
   replica,
   waitingMessages,
   joinSeconds,
+  snapshotSeconds,
   vanished,
 }: ReplicaHost): ClusterStatus {
   const { member, state, image } = replica;
@@ -42,6 +43,7 @@ export function clusterStatusOf({
     keepsImage: image?.keeper != null,
     waitingMessages,
     joinSeconds,
+    snapshotSeconds,
     vanished,
     counters: { ...(member?.counters ?? {}) },
   };
