@@ -11,6 +11,8 @@ import {
   controlRequest,
   controlStream,
   type DaemonConfig,
+  type DaemonStatus,
+  EventWatch,
   type LogEvent,
   type LogRegions,
   type Operable,
@@ -18,6 +20,7 @@ import {
   STREAM_BACKLOG_BYTES_MAX,
 } from '../src/index.js';
 import { rejection, scratchDirectory } from './helpers/scratch.js';
+import { LOG, STATUS } from './helpers/status.js';
 import { errnoOf, Kernel, log, MemoryDevice } from './kernel.js';
 
 const A = log('LVM-aaaa', 0x1000);
@@ -392,5 +395,38 @@ describe('trace', () => {
     expect(
       await rejection(() => controlStream(socket, 'trace', { types: ['NONSENSE'] }, { onEvent: () => {} })),
     ).toMatchObject({ code: 'ERR_CONTROL_BAD_REQUEST' });
+  });
+
+  it('tells of a death although this node heard nobody, or looked while all introduced themselves, in between', () => {
+    const members = (...nodeIds: number[]) =>
+      nodeIds.map((nodeId) => ({ nodeId, presence: 'live', marks: 0, leases: 0 }));
+    const looks = [
+      { phase: 'active', members: members(1, 2, 3), vanished: [] as number[] },
+      { phase: 'introducing', members: [], vanished: [2] },
+      { phase: 'active', members: members(1, 3), vanished: [2] },
+      { phase: 'active', members: members(1, 2, 3), vanished: [] },
+    ].map((cluster) => {
+      const parts = {
+        quorate: true,
+        refusal: null,
+        staleCount: 0,
+        givenUpCount: 0,
+        writer: 1,
+        needReload: [],
+      };
+      return { ...STATUS, logs: [{ ...LOG, cluster: { ...parts, ...cluster } }] } as unknown as DaemonStatus;
+    });
+    const told: (string | number | undefined)[][] = [];
+    let at = 0;
+    const watch = new EventWatch(
+      () => looks[at++] as DaemonStatus,
+      ({ event, nodeId }) => told.push([event, nodeId]),
+    );
+    for (const _ of looks) watch.look();
+    expect(told).toEqual([
+      ['present', undefined],
+      ['member-died', 2],
+      ['member-joined', 2],
+    ]);
   });
 });

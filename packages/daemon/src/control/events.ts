@@ -68,7 +68,8 @@ export class EventWatch {
   }
 
   look(): void {
-    const now = new Map(this.#status().logs.map((log) => [`${log.uuid} ${log.luid}`, log]));
+    const looked = this.#status().logs.map((log): [string, LogStatus] => [`${log.uuid} ${log.luid}`, log]);
+    const now = new Map(looked.map(([key, log]) => [key, withKnownMembers(log, this.#before.get(key))]));
     for (const [key, log] of now) {
       const before = this.#before.get(key);
       if (before !== undefined) for (const change of changes(before, log)) this.#tell(log, change);
@@ -85,6 +86,13 @@ export class EventWatch {
   #tell({ uuid, luid, dmName }: LogStatus, { event, message, ...rest }: Change): void {
     this.#emit({ time: new Date().toISOString(), event, uuid, luid, name: dmName, message, ...rest });
   }
+}
+
+/** While a node hears nobody, or a round of hellos goes on, it knows of no members: that is not their end. Those that it knew last are who comes or goes then. */
+export function withKnownMembers(now: LogStatus, before: LogStatus | undefined): LogStatus {
+  if (now.cluster === undefined || now.cluster.phase === 'active' || before?.cluster === undefined)
+    return now;
+  return { ...now, cluster: { ...now.cluster, members: before.cluster.members } };
 }
 
 function appeared(log: LogStatus, first: boolean): Change {
@@ -192,8 +200,6 @@ function* memberChanges(before: ClusterStatus, now: ClusterStatus): Iterable<Cha
       yield { event: 'member-left', nodeId, message: `node ${nodeId} has suspended its mirror` };
     }
   }
-  // While this node hears nobody it knows of no members: that is not their end.
-  if (now.phase !== 'active') return;
   for (const nodeId of old.keys()) {
     if (now.vanished.includes(nodeId)) {
       const message = `node ${nodeId} is dead, or cannot be heard: regions that its kernel was writing are in doubt`;
