@@ -16,6 +16,14 @@ interface Stated {
   readonly high: number;
   readonly low: number;
   readonly nodeId: number;
+  /** Of the ring's. */
+  readonly life: number;
+}
+
+/** How often all members have left a ring, and when one was last seen in it. */
+interface RingLife {
+  number: number;
+  lookedAt: number;
 }
 
 /** So many positions are remembered, for members that come to them later. */
@@ -36,6 +44,10 @@ export class Checks {
   #legsVersion = -1;
   #diskVersion = -1;
   readonly #stated = new Map<number, Stated>();
+  /** By ring in which members took part. */
+  readonly #lives = new Map<number, RingLife>();
+  /** Looks at what members say. */
+  #looks = 0;
   readonly #positions = new WeakMap<Member, number>();
   /** By node: its replicas, as long as its logs are these. */
   readonly #replicas: { logs: readonly DirtyLog[]; replicas: readonly Replica[] }[] = [];
@@ -188,6 +200,7 @@ export class Checks {
   #membersAgree(): void {
     let rings = 0;
     let lastRing = -1;
+    this.#looks++;
     for (const machine of this.#machines) {
       for (const { member, state } of this.replicasOf(machine)) {
         if (member === null || state === null || member.phase !== 'active') continue;
@@ -195,6 +208,7 @@ export class Checks {
         const ring = agreedRing.seq * 16 + agreedRing.nodeId;
         if (ring !== lastRing) rings++;
         lastRing = ring;
+        const life = this.#lifeOf(ring);
         const { position, hash } = state;
         if (this.#positions.get(member) === position) continue;
         this.#positions.set(member, position);
@@ -204,12 +218,14 @@ export class Checks {
           high: hash.high,
           low: hash.low,
           nodeId: machine.nodeId,
+          life,
         };
         const other = this.#stated.get(position);
         this.#stated.set(position, said);
         this.#stated.delete(position - POSITIONS_MAX);
         if (other === undefined || other.ringSeq !== said.ringSeq || other.ringNode !== said.ringNode)
           continue;
+        if (other.life !== life) continue;
         if (other.high === said.high && other.low === said.low) continue;
         if (!areInWholeRing(agreedRing, machine, other.nodeId)) continue;
         throw new SimulationFailure(
@@ -219,9 +235,23 @@ export class Checks {
         );
       }
     }
-    // Where nobody takes part any more, whoever comes next begins a history of its own.
-    if (rings === 0) this.#stated.clear();
+    if (rings === 0) {
+      this.#stated.clear();
+      this.#lives.clear();
+    }
     this.#ringCount = rings;
+  }
+
+  /** Where nobody takes part any more, whoever comes next begins a history of its own: in the same ring, too, and while one that stands still has not heard of it. */
+  #lifeOf(ring: number): number {
+    const life = this.#lives.get(ring);
+    if (life === undefined) {
+      this.#lives.set(ring, { number: 0, lookedAt: this.#looks });
+      return 0;
+    }
+    if (life.lookedAt < this.#looks - 1) life.number++;
+    life.lookedAt = this.#looks;
+    return life.number;
   }
 
   /** I4, of reads that nobody makes: what would one return now? */
