@@ -1,5 +1,6 @@
 import { dmsetup, writeAll } from '@dmlog/daemon';
 import { type Command, CommanderError } from 'commander';
+import { unitProperties } from './commands/doctor-unit.js';
 import { deviceBytes, type Environment } from './environment.js';
 import { ExitCode, exitCodeFor } from './exit-codes.js';
 import { commandLine } from './program.js';
@@ -35,6 +36,7 @@ export function systemEnvironment(signal: AbortSignal): Environment {
     error: (text) => writeAll(2, text),
     dmsetup,
     deviceBytes,
+    unitProperties,
     procRoot: '/proc',
     sysfsRoot: '/sys',
     signal,

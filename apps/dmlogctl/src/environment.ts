@@ -1,4 +1,5 @@
 import { blockFacts, type Dmsetup, SYSTEM_ROOTS } from '@dmlog/daemon';
+import type { UnitProperties } from './commands/doctor-unit.js';
 
 /** What the commands touch; tests give their own. */
 export interface Environment {
@@ -7,6 +8,8 @@ export interface Environment {
   readonly dmsetup: Dmsetup;
   /** Size in bytes of the block device at this path. */
   readonly deviceBytes: (path: string) => Promise<number>;
+  /** What systemd says of a unit. */
+  readonly unitProperties: UnitProperties;
   /** Roots of the kernel's trees. */
   readonly procRoot: string;
   readonly sysfsRoot: string;

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { RequestType as R } from '@dmlog/protocol';
 import { describe, expect, it } from 'vitest';
 import { processFindings } from '../src/commands/doctor-process.js';
+import { unitOrderFindings } from '../src/commands/doctor-unit.js';
 import { formatMirrorTable, parseMirrorTable } from '../src/mirror-table.js';
 import { fakeDmsetup, run, scratch, TestDaemon } from './helpers/daemon.js';
 
@@ -161,6 +162,20 @@ describe('refresh and recover', () => {
   });
 });
 
+/** What systemd 252 says of the units as they are shipped. */
+const SHOWN = (program: string, before: string, after: string): string => `\
+Requires=dmlog.slice -.mount
+Wants=${before.includes('remote') ? 'remote' : 'local'}-fs-pre.target modprobe@dm_log_userspace.service
+Conflicts=lvm2-cmirrord.service cmirrord.service
+${before}
+${after}
+LoadState=loaded
+NeedDaemonReload=no
+DefaultDependencies=no
+IgnoreOnIsolate=yes
+ExecStart={ path=/usr/bin/node ; argv[]=@${program} /usr/lib/node_modules/x/dist/cli.cjs ; ignore_errors=no ; pid=0 }
+`;
+
 describe('doctor', () => {
   it('looks at the process of the daemon: rights, memory, unit, and corosync beside clusterd', () => {
     const root = scratch();
@@ -189,6 +204,72 @@ describe('doctor', () => {
     ]);
     put('7/status', 'CapEff:\t0000000000201000\n');
     expect(found('singled')[0]).toMatch(/^note the daemon lacks CAP_IPC_LOCK, CAP_SYS_RESOURCE/);
+  });
+
+  it('looks at the order of the unit: before mounts, after corosync, until the last unmount', () => {
+    const singled = SHOWN('singled', 'Before=lvm2-monitor.service local-fs-pre.target', 'After=-.mount');
+    const clusterd = SHOWN(
+      'clusterd',
+      'Before=remote-fs-pre.target',
+      'After=corosync.service sysinit.target',
+    );
+    const found = (program: string, shown: string) =>
+      unitOrderFindings(program, shown).map(([level, what, advice]) => {
+        expect(advice === '').toBe(level === 'ok');
+        return `${level} ${what}`;
+      });
+    expect(found('singled', singled)).toEqual([expect.stringMatching(/^ok singled.service starts before/)]);
+    expect(found('clusterd', clusterd)).toEqual([
+      expect.stringMatching(/^ok clusterd.service starts before/),
+    ]);
+    for (const [shown, program, from, to, said] of [
+      [singled, 'singled', 'DaemonReload=no', 'DaemonReload=yes', /^note .* its file has changed/],
+      [singled, 'singled', 'Dependencies=no', 'Dependencies=yes', /^problem .* a shutdown stops it/],
+      [singled, 'singled', 'Conflicts=', 'Conflicts=umount.target ', /^problem .* a shutdown stops it/],
+      [singled, 'singled', 'Isolate=yes', 'Isolate=no', /^problem .* rescue mode, stops it/],
+      [singled, 'singled', 'local-fs-pre.target\n', '\n', /^problem .* may be mounted before it answers/],
+      [singled, 'singled', 'Wants=local-fs-pre.target', 'Wants=', /^note .* it does not ask for/],
+      [singled, 'singled', '=@singled', '=singled', /^problem .* the end of a shutdown kills it/],
+      [
+        clusterd,
+        'clusterd',
+        'Before=remote-fs-pre',
+        'Before=local-fs-pre',
+        /^problem .* with _netdev on its mirrors/,
+      ],
+      [clusterd, 'clusterd', 'corosync.service', '', /^note .* may start before corosync/],
+    ] as const) {
+      expect(shown).toContain(from);
+      expect(found(program, shown.replace(from, to))).toEqual([expect.stringMatching(said)]);
+    }
+    // What systemd 255 has for the "@".
+    const spared = `${singled.replace('=@singled', '=singled')}SurviveFinalKillSignal=yes\n`;
+    expect(found('singled', spared)).toEqual([expect.stringMatching(/^ok/)]);
+    for (const nothing of ['', 'LoadState=not-found\nDefaultDependencies=yes\n'])
+      expect(found('singled', nothing)).toEqual([]);
+    expect(found('another', singled)).toEqual([]);
+  });
+
+  it('asks systemd of the unit that the daemon runs in', async () => {
+    const procRoot = scratch();
+    fs.mkdirSync(`${procRoot}/${process.pid}`);
+    const daemon = await TestDaemon.start();
+    const asked: string[] = [];
+    const doctor = async (service: string) => {
+      fs.writeFileSync(`${procRoot}/${process.pid}/status`, 'CapEff:\t000001ffffffffff\n');
+      fs.writeFileSync(`${procRoot}/${process.pid}/cgroup`, `0::/dmlog.slice/${service}\n`);
+      const unitProperties = async (unit: string) => {
+        asked.push(unit);
+        return SHOWN('singled', 'Before=', 'After=');
+      };
+      return (await daemon.ctl(['doctor'], { procRoot, unitProperties })).out;
+    };
+    expect(await doctor('cron.service')).not.toContain('may be mounted');
+    expect(asked).toEqual([]);
+    expect(await doctor('singled.service')).toMatch(
+      /^problem +singled\.service: file systems .* may be mounted before .*\n +→ systemctl edit singled\.service: Before=local-fs-pre\.target /m,
+    );
+    expect(asked).toEqual(['singled.service']);
   });
 
   it('finds what is wrong, and says what to do', async () => {

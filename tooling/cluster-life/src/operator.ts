@@ -27,6 +27,7 @@ export class Operator {
       },
       dmsetup: () => Promise.reject(new Error('there is no dmsetup here')),
       deviceBytes: () => Promise.reject(new Error('there are no devices here')),
+      unitProperties: async () => '',
       procRoot: '/nonexistent',
       sysfsRoot: '/nonexistent',
       signal: AbortSignal.timeout(60_000),

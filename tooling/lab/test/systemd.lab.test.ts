@@ -103,6 +103,7 @@ describe('the units', () => {
 const lab = useLab();
 const SINGLED = fileURLToPath(new URL('../../../apps/singled/dist/cli.cjs', import.meta.url));
 const CLUSTERD = fileURLToPath(new URL('../../../apps/clusterd/dist/cli.cjs', import.meta.url));
+const DMLOGCTL = fileURLToPath(new URL('../../../apps/dmlogctl/dist/cli.cjs', import.meta.url));
 const PROGRAMS = { singled: SINGLED, clusterd: CLUSTERD } as const;
 const REGION_SECTORS = 128;
 const REGIONS = 128;
@@ -168,7 +169,14 @@ describe('under a real systemd', () => {
         .filter((line) => line.includes(`"name":"${daemon}"`) && line.includes(`"msg":"${text}`))
         .map((line) => JSON.parse(line.slice(line.indexOf('{'))) as Record<string, unknown>);
 
+    // What dmlogctl looks for in a unit is what this systemd says of it.
+    const doctorIsContent = async (daemon: string) =>
+      expect((await machine.run(`${process.execPath} ${DMLOGCTL} doctor`, { check: false })).stdout).toMatch(
+        new RegExp(`^ok +${daemon}\\.service starts before .* and stays until they are unmounted$`, 'm'),
+      );
+
     await isActive();
+    await doctorIsContent('singled');
     await machine.dmCreate('m', tableOf(machine));
     await machine.waitInSync('m');
     expect(await shown('NFileDescriptorStore')).toBe('1');
@@ -225,6 +233,7 @@ describe('under a real systemd', () => {
     await systemctl('start clusterd');
     await isActive('clusterd');
     expect(await shown('Result')).toBe('success');
+    await doctorIsContent('clusterd');
     await write();
     await systemctl('restart clusterd');
     await isActive('clusterd');

@@ -69,9 +69,19 @@ function memory(status: string, oomScore: string): ProcessFinding[] {
   return found;
 }
 
+/** Whether the daemon runs in the unit of its name. */
+export function isInItsUnit(procRoot: string, { pid, program }: { pid: number; program: string }): boolean {
+  return serviceOf(read(`${procRoot}/${pid}/cgroup`)) === `${program}.service`;
+}
+
+/** The service of a `/proc/<pid>/cgroup`. */
+function serviceOf(cgroup: string): string | undefined {
+  return /\/([^/\n]+\.service)$/m.exec(cgroup)?.[1];
+}
+
 /** The units order the daemon before file systems are mounted and keep it until they are unmounted. */
 function unit(program: string, cgroup: string): ProcessFinding[] {
-  const service = /\/([^/\n]+\.service)$/m.exec(cgroup)?.[1];
+  const service = serviceOf(cgroup);
   if (service === `${program}.service`) return [['ok', `the daemon runs in its unit (${service})`, '']];
   const where = service === undefined ? 'is not run by a unit' : `runs in ${service}`;
   return [

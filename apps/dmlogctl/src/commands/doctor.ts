@@ -3,7 +3,8 @@ import type { DaemonStatus } from '@dmlog/daemon';
 import type { Connection } from '../connection.js';
 import type { Environment } from '../environment.js';
 import { ExitCode } from '../exit-codes.js';
-import { processFindings } from './doctor-process.js';
+import { isInItsUnit, processFindings } from './doctor-process.js';
+import { unitOrderFindings } from './doctor-unit.js';
 
 export interface Finding {
   readonly level: 'ok' | 'note' | 'problem';
@@ -38,8 +39,10 @@ export async function doctor(
   if (status !== null) {
     const { pid } = status;
     const { program } = connection;
-    for (const [level, what, advice] of processFindings(environment.procRoot, { pid, program }))
-      findings.push({ level, what, advice });
+    const found = processFindings(environment.procRoot, { pid, program });
+    if (isInItsUnit(environment.procRoot, { pid, program }))
+      found.push(...unitOrderFindings(program, await environment.unitProperties(`${program}.service`)));
+    for (const [level, what, advice] of found) findings.push({ level, what, advice });
   }
   for (const check of CHECKS) findings.push(...check(environment, status));
   const isWell = findings.every(({ level }) => level !== 'problem');

@@ -53,6 +53,7 @@ export function start(args: readonly string[], parts: Partial<Environment> = {})
     },
     dmsetup: () => Promise.reject(new Error('dmsetup must not be called')),
     deviceBytes: () => Promise.reject(new Error('no device')),
+    unitProperties: async () => '',
     procRoot: '/nonexistent',
     sysfsRoot: '/nonexistent',
     signal: abort.signal,
