@@ -1,65 +1,27 @@
-import { spawnSync } from 'node:child_process';
-import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 import { RequestType as R } from '@dmlog/protocol';
-import { type BrowserContext, chromium, type Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Browser, browserUsable, picture } from './helpers/browser.js';
 import { TestDaemon } from './helpers/daemon.js';
 
 /** The status page of a daemon, in a browser. Set DMLOG_PAGE_PICTURES to a directory to keep what it looked like. */
-const EXECUTABLE = '/usr/bin/chromium';
-const PICTURES = process.env['DMLOG_PAGE_PICTURES'];
-const BOUND_MS = 60_000;
 const REGIONS = 2 ** 26;
 
-const isThere = spawnSync(EXECUTABLE, ['--version']).status === 0;
-if (!isThere && process.env['CI'] === undefined) {
-  console.warn(
-    `NOT TESTED: the status page, as there is no ${EXECUTABLE} (Debian: apt-get install chromium)`,
-  );
-}
-
-describe.skipIf(!isThere && process.env['CI'] === undefined)('the status page', () => {
-  let profile: string;
-  let browser: BrowserContext;
+describe.skipIf(!browserUsable())('the status page', () => {
+  let browser: Browser | undefined;
 
   beforeAll(async () => {
-    profile = fs.mkdtempSync(path.join(os.tmpdir(), 'dmlog-page-'));
-    browser = await chromium.launchPersistentContext(profile, {
-      executablePath: EXECUTABLE,
-      headless: true,
-      viewport: { width: 1100, height: 900 },
-      args: [
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-quic',
-        '--no-first-run',
-        '--disable-background-networking',
-        '--disable-component-update',
-        '--disable-sync',
-      ],
-    });
+    browser = await Browser.start();
   }, 120_000);
 
-  afterAll(async () => {
-    await browser?.close();
-    fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
-  });
+  afterAll(() => browser?.close());
 
   /** A daemon with a large log and a small one, and its page. */
   async function open(): Promise<{ daemon: TestDaemon; page: Page; errors: string[] }> {
     const daemon = await TestDaemon.start({ http: '127.0.0.1:0' });
     await daemon.resume('u-large-one', `${2 * REGIONS} core 2 nosync`);
     await daemon.resume('u-2', '65536 core 1024');
-    const page = await browser.newPage();
-    page.setDefaultTimeout(BOUND_MS);
-    const errors: string[] = [];
-    page.on('pageerror', (error) => errors.push(String(error)));
-    page.on('console', (message) => {
-      if (message.type() === 'error') errors.push(message.text());
-    });
-    await page.goto(`http://127.0.0.1:${daemon.httpPort}/`);
+    const { page, errors } = await (browser as Browser).open(daemon.httpPort);
     await page.waitForFunction(() => document.querySelectorAll('#logs tbody tr').length === 2);
     // From here on it is told of whatever happens.
     await page.waitForFunction(() => document.querySelectorAll('#events li').length >= 2);
@@ -68,11 +30,6 @@ describe.skipIf(!isThere && process.env['CI'] === undefined)('the status page', 
 
   const rangeShows = (page: Page, text: string) =>
     page.waitForFunction((wanted) => document.getElementById('range')?.textContent?.includes(wanted), text);
-
-  const picture = async (page: Page, name: string): Promise<void> => {
-    if (PICTURES !== undefined)
-      await page.screenshot({ path: path.join(PICTURES, `${name}.png`), fullPage: true });
-  };
 
   it('shows logs, a map, requests and events, and zooms into 2^26 regions by keyboard', async () => {
     const { daemon, page, errors } = await open();

@@ -16,6 +16,8 @@ export interface ClusterWorldOptions {
   readonly lazyClearMs: number;
   /** Default: 'dmsetup'. */
   readonly reload?: 'dmsetup' | 'off';
+  /** Default: false. */
+  readonly pages?: boolean;
 }
 
 const TURN_MS = 2;
@@ -42,7 +44,7 @@ export class ClusterWorld {
   readonly #timers: NodeJS.Timeout[] = [];
 
   private constructor(lab: Cluster, program: string, options: ClusterWorldOptions) {
-    const { seed, nodes, regions, kinds, lazyClearMs, reload = 'dmsetup' } = options;
+    const { seed, nodes, regions, kinds, lazyClearMs, reload = 'dmsetup', pages = false } = options;
     this.lab = lab;
     this.mirrors = kinds.map(
       (kind) =>
@@ -55,6 +57,7 @@ export class ClusterWorld {
       mirrors: this.mirrors,
       lazyClearMs,
       reload,
+      pages,
       fail: (error: unknown) => this.fail(error),
       stated: (machine: Machine, all: readonly Stated[]) => {
         for (const one of all) {

@@ -24,6 +24,7 @@ import {
   type RunningDaemon,
   RuntimeState,
   serve,
+  serveHttp,
 } from '@dmlog/daemon';
 import { decodeReply, encodeRequestInto, type Reply } from '@dmlog/protocol';
 import { loadBinding } from 'corosync-cpg-napi';
@@ -153,7 +154,7 @@ const rootOf = (name: string): string =>
 
 const methods = {
   /** Resolves when requests are answered. */
-  async start({ bootId, runtimeDir, lazyClearMs, reload, tables }: StartOptions): Promise<void> {
+  async start({ bootId, runtimeDir, lazyClearMs, reload, tables, page }: StartOptions): Promise<void> {
     mkdirSync(runtimeDir, { recursive: true });
     const write = (line: string) => {
       const { level, msg } = JSON.parse(line) as { level: number; msg: string };
@@ -195,6 +196,8 @@ const methods = {
     const status = () => running.status();
     const control = { status, ...operatorMethods(running.operable as Operable, status) };
     await new ControlServer({ path: config.controlSocket, logger, methods: control }).listen();
+    // Without metrics: what makes their text cannot be bundled.
+    if (page !== null) await serveHttp(running, async () => '', page, logger);
   },
 
   /** One request of the kernel; answered when the daemon answers it. */

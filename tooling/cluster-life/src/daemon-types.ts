@@ -7,6 +7,8 @@ export interface StartOptions {
   readonly reload: 'dmsetup' | 'off';
   /** As `dmsetup table` lists them, without names. */
   readonly tables: readonly string[];
+  /** Path of the unix socket on which it serves its status page; null: it serves none. */
+  readonly page: string | null;
 }
 
 export interface LogRequest {

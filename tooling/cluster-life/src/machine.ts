@@ -19,6 +19,8 @@ export interface World {
   readonly mirrors: readonly Mirror[];
   readonly lazyClearMs: number;
   readonly reload: 'dmsetup' | 'off';
+  /** Whether daemons serve their status pages. */
+  readonly pages: boolean;
   /** Something that must not be. */
   fail(error: unknown): void;
   /** A daemon has stated these. */
@@ -69,6 +71,11 @@ export class Machine implements TableHost {
     return `${this.id}${String(this.boot).padStart(7, '0')}`.padStart(32, '0');
   }
 
+  /** Where the status page is served: a unix socket, as who looks is in no network of a node. */
+  get pageSocket(): string {
+    return join(this.runtimeDir, 'page.sock');
+  }
+
   tableOf(mirror: Mirror): Table {
     return this.tables.find((table) => table.mirror === mirror) as Table;
   }
@@ -85,12 +92,14 @@ export class Machine implements TableHost {
   startDaemon(): void {
     if (this.#daemon !== null) return;
     this.note('daemon starts');
-    const { lab, program, mirrors, lazyClearMs, reload } = this.#world;
+    const { lab, program, mirrors, lazyClearMs, reload, pages } = this.#world;
     const daemon: Daemon = lab.node(this.id).client(program);
     this.#daemon = daemon;
     const tables = mirrors.map(({ table }) => table);
+    const { bootId, runtimeDir } = this;
+    const page = pages ? this.pageSocket : null;
     this.#ready = daemon
-      .request('start', { bootId: this.bootId, runtimeDir: this.runtimeDir, lazyClearMs, reload, tables })
+      .request('start', { bootId, runtimeDir, lazyClearMs, reload, tables, page })
       .catch((error: unknown) => {
         if (this.#daemon === daemon) this.fail(error);
       });
