@@ -19,6 +19,7 @@ export { type CommandEnvironment, runCommand } from './command/command.js';
 export { addCompletion } from './command/completion.js';
 export {
   formatBytes,
+  formatDirty,
   formatInSync,
   formatStatus,
   formatTable,

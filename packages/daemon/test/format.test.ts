@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import {
   type ClusterStatus,
   formatBytes,
+  formatDirty,
   formatInSync,
   formatStatus,
   formatUptime,
@@ -66,6 +67,13 @@ describe('formatStatus', () => {
       '  NODE  PRESENCE  MARKS  LEASES  BOOT',
       '  3     absent    12     4       ab',
       '',
+    ]);
+    // What is not known is not said to be out of sync.
+    const unknown = { ...LOG, inSyncCount: 0, dirtyCount: 9, cluster: { ...cluster, digest: null } };
+    expect([formatInSync(unknown), formatDirty(unknown)]).toEqual(['-', '-']);
+    expect([formatInSync({ ...unknown, cluster }), formatDirty({ ...unknown, cluster })]).toEqual([
+      '0.00 %',
+      '9',
     ]);
     const away = {
       ...cluster,

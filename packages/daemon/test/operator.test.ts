@@ -429,4 +429,31 @@ describe('trace', () => {
       ['member-joined', 2],
     ]);
   });
+
+  it('tells of no failed leg where this node only does not know the regions, for want of quorum', () => {
+    const look = (quorate: boolean, inSyncCount: number, staleCount: number) => {
+      const phase = quorate ? 'active' : 'introducing';
+      const cluster = {
+        quorate,
+        phase,
+        members: [],
+        vanished: [],
+        refusal: null,
+        staleCount,
+        givenUpCount: 0,
+      };
+      const log = { ...LOG, inSyncCount, cluster: { ...cluster, writer: 1, needReload: [] } };
+      return { ...STATUS, logs: [log] } as unknown as DaemonStatus;
+    };
+    const all = LOG.regionCount;
+    const looks = [look(true, all, 2), look(false, 0, 0), look(true, all, 2), look(true, all - 1, 2)];
+    const told: string[] = [];
+    let at = 0;
+    const watch = new EventWatch(
+      () => looks[at++] as DaemonStatus,
+      ({ event }) => told.push(event),
+    );
+    for (const _ of looks) watch.look();
+    expect(told).toEqual(['present', 'quorum-lost', 'quorum-regained', 'out-of-sync']);
+  });
 });

@@ -89,6 +89,9 @@ describe.skipIf(!isUsable)('the status page', () => {
     here.pause(three);
     await shows('#place', /^node 1, WITHOUT QUORUM/);
     await shows('#events li', /quorum-lost/);
+    // What it does not know at the moment is not out of sync.
+    await shows('#range', /^not known/);
+    expect(await page.locator('#events').textContent()).not.toContain('out-of-sync');
     await picture(page, 'cluster-without-quorum');
 
     here.goOn(three);

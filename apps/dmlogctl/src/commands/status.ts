@@ -1,6 +1,7 @@
 import {
   type DaemonStatus,
   formatBytes,
+  formatDirty,
   formatInSync,
   formatTable,
   formatUptime,
@@ -34,7 +35,7 @@ export const STATUS_COLUMNS: readonly (readonly [title: string, cell: (row: Row)
   ['SIZE', ({ log }) => formatBytes(log.targetSectors * SECTOR_BYTES)],
   ['REGION', ({ log }) => formatBytes(log.regionSizeSectors * SECTOR_BYTES)],
   ['IN SYNC', ({ log }) => formatInSync(log)],
-  ['DIRTY', ({ log }) => String(log.dirtyCount)],
+  ['DIRTY', ({ log }) => formatDirty(log)],
   ['RECOVERING', ({ log }) => (log.recovering === null ? NONE : String(log.recovering))],
   [
     'RATE',

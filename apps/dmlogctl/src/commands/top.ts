@@ -1,6 +1,7 @@
 import {
   type DaemonStatus,
   formatBytes,
+  formatDirty,
   formatInSync,
   formatTable,
   formatUptime,
@@ -153,7 +154,7 @@ function logTable(
         log.type,
         log.state,
         formatInSync(log),
-        String(log.dirtyCount),
+        formatDirty(log),
         resync === undefined ? '-' : `${formatBytes(Math.round(resync.bytesPerSecond))}/s`,
         resync === undefined ? '-' : formatDuration(resync.secondsLeft),
         ((log.requests - was.requests) / seconds).toFixed(0),

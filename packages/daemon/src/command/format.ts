@@ -1,6 +1,7 @@
 import { SECTOR_BYTES } from '../device/sysfs.js';
 import type { ClusterStatus, DaemonStatus, LogStatus } from '../serve-types.js';
 
+const NONE = '-';
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
 
 /** `512 KiB`, `1.5 GiB`: binary units, at most one decimal. */
@@ -14,16 +15,30 @@ export function formatBytes(bytes: number): string {
   return `${Number.isInteger(value) ? value : value.toFixed(1)} ${UNITS[unit]}`;
 }
 
+/** Whether a log's regions are known: a node that does not take part in a clustered log (no quorum, not caught up) has no state of it, and counts none. */
+function knowsRegions({ cluster }: Partial<Pick<LogStatus, 'cluster'>>): boolean {
+  return cluster === undefined || cluster.digest !== null;
+}
+
 /**
- * Percentage in sync, rounded *down* to two decimals: 100 % is shown only where every region is in sync.
+ * Percentage in sync, rounded *down* to two decimals: 100 % is shown only where every region is in sync. `-` where it is not known.
  */
-export function formatInSync(log: Pick<LogStatus, 'inSyncCount' | 'regionCount'>): string {
+export function formatInSync(
+  log: Pick<LogStatus, 'inSyncCount' | 'regionCount'> & Partial<Pick<LogStatus, 'cluster'>>,
+): string {
+  if (!knowsRegions(log)) return NONE;
   if (log.regionCount === 0 || log.inSyncCount >= log.regionCount) return '100 %';
   return `${(Math.floor((log.inSyncCount / log.regionCount) * 10_000) / 100).toFixed(2)} %`;
 }
 
+/** Regions that are not clean; `-` where that is not known. */
+export function formatDirty(
+  log: Pick<LogStatus, 'dirtyCount'> & Partial<Pick<LogStatus, 'cluster'>>,
+): string {
+  return knowsRegions(log) ? String(log.dirtyCount) : NONE;
+}
+
 type Column = readonly [title: string, cell: (log: LogStatus) => string];
-const NONE = '-';
 const COLUMNS: readonly Column[] = [
   ['UUID', (log) => log.uuid],
   ['LUID', (log) => log.luid],
@@ -33,7 +48,7 @@ const COLUMNS: readonly Column[] = [
   ['SIZE', (log) => formatBytes(log.targetSectors * SECTOR_BYTES)],
   ['REGION', (log) => formatBytes(log.regionSizeSectors * SECTOR_BYTES)],
   ['IN SYNC', formatInSync],
-  ['DIRTY', (log) => String(log.dirtyCount)],
+  ['DIRTY', formatDirty],
   ['RECOVERING', (log) => (log.recovering === null ? NONE : String(log.recovering))],
   ['LOG DEVICE', (log) => log.logDevice ?? NONE],
   ['HEALTH', (log) => log.deviceStatus ?? NONE],

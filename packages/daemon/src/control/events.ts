@@ -69,7 +69,7 @@ export class EventWatch {
 
   look(): void {
     const looked = this.#status().logs.map((log): [string, LogStatus] => [`${log.uuid} ${log.luid}`, log]);
-    const now = new Map(looked.map(([key, log]) => [key, withKnownMembers(log, this.#before.get(key))]));
+    const now = new Map(looked.map(([key, log]) => [key, withKnownState(log, this.#before.get(key))]));
     for (const [key, log] of now) {
       const before = this.#before.get(key);
       if (before !== undefined) for (const change of changes(before, log)) this.#tell(log, change);
@@ -88,11 +88,17 @@ export class EventWatch {
   }
 }
 
-/** While a node hears nobody, or a round of hellos goes on, it knows of no members: that is not their end. Those that it knew last are who comes or goes then. */
-export function withKnownMembers(now: LogStatus, before: LogStatus | undefined): LogStatus {
+/**
+ * While a node hears nobody, or a round of hellos goes on, it knows of no members and no regions: that is not the end of those, and no leg has failed. What it knew
+ * last is compared then with what it knows next.
+ */
+export function withKnownState(now: LogStatus, before: LogStatus | undefined): LogStatus {
   if (now.cluster === undefined || now.cluster.phase === 'active' || before?.cluster === undefined)
     return now;
-  return { ...now, cluster: { ...now.cluster, members: before.cluster.members } };
+  const { inSyncCount, dirtyCount } = before;
+  const { members, staleCount, givenUpCount, needReload } = before.cluster;
+  const cluster = { ...now.cluster, members, staleCount, givenUpCount, needReload };
+  return { ...now, inSyncCount, dirtyCount, cluster };
 }
 
 function appeared(log: LogStatus, first: boolean): Change {
@@ -202,7 +208,7 @@ function* memberChanges(before: ClusterStatus, now: ClusterStatus): Iterable<Cha
   }
   for (const nodeId of old.keys()) {
     if (now.vanished.includes(nodeId)) {
-      const message = `node ${nodeId} is dead, or cannot be heard: regions that its kernel was writing are in doubt`;
+      const message = `node ${nodeId} is dead, or cannot be heard: regions that its kernel was writing, if any, are in doubt`;
       yield { event: 'member-died', nodeId, message };
     } else yield { event: 'member-left', nodeId, message: `node ${nodeId} does not take part any more` };
   }

@@ -20,7 +20,9 @@ const bytes = (n) => {
 };
 const count = (n) => n.toLocaleString('en');
 const time = (s) => s < 1e-3 ? Math.round(s * 1e6) + ' µs' : s < 1 ? (s * 1e3).toFixed(1) + ' ms' : s.toFixed(1) + ' s';
-const percent = (log) => log.inSyncCount >= log.regionCount ? '100 %' : (Math.floor(log.inSyncCount / log.regionCount * 1e4) / 100).toFixed(2) + ' %';
+// A node that does not take part in a clustered log knows nothing of its regions.
+const known = (log) => !log.cluster || log.cluster.digest !== null;
+const percent = (log) => !known(log) ? '–' : log.inSyncCount >= log.regionCount ? '100 %' : (Math.floor(log.inSyncCount / log.regionCount * 1e4) / 100).toFixed(2) + ' %';
 const failed = (log) => log.deviceStatus === 'D' || log.deviceStatus === 'F';
 
 /** Fills a table; cells that keep their text are not touched, so that nothing flickers and a selection stays. */
@@ -57,7 +59,7 @@ function rate(log, read) {
   return Math.max(0, read(log) - read(old)) / ((now.at - before.at) / 1000);
 }
 const shown = (value, format) => value === null ? '–' : format(value);
-const resync = (log) => log.inSyncCount >= log.regionCount ? null : rate(log, (each) => each.inSyncCount * each.regionSizeSectors * 512);
+const resync = (log) => !known(log) || log.inSyncCount >= log.regionCount ? null : rate(log, (each) => each.inSyncCount * each.regionSizeSectors * 512);
 const left = (log) => {
   const speed = resync(log);
   return speed ? time((log.regionCount - log.inSyncCount) * log.regionSizeSectors * 512 / speed) : '–';
@@ -65,7 +67,7 @@ const left = (log) => {
 
 const LOG_COLUMNS = [
   ['Name', (log) => log.dmName ?? '–'], ['UUID', (log) => log.uuid], ['Type', (log) => log.type], ['State', (log) => log.state],
-  ['Size', (log) => bytes(log.targetSectors * 512), true], ['In sync', percent, true], ['Dirty', (log) => count(log.dirtyCount), true],
+  ['Size', (log) => bytes(log.targetSectors * 512), true], ['In sync', percent, true], ['Dirty', (log) => known(log) ? count(log.dirtyCount) : '–', true],
   ['Resync', (log) => shown(resync(log), (n) => bytes(Math.round(n)) + '/s'), true], ['Left', left, true],
   ['Requests/s', (log) => shown(rate(log, (each) => each.requests), (n) => n.toFixed(0)), true],
   ['Log device', (log) => log.logDevice ?? '–'], ['Health', (log) => ({ A: 'alive', D: 'DEVICE FAILED', F: 'FLUSH FAILED' })[log.deviceStatus] ?? '–'],
@@ -140,6 +142,7 @@ function drawMap(log) {
   paint.fillStyle = colour('empty');
   paint.fillRect(0, 0, width, height);
   if (!log || !regions) { element('range').textContent = 'no log'; return; }
+  if (!known(log)) { element('range').textContent = 'not known while this node does not take part in the log'; return; }
   const columns = view.columns, size = width / columns;
   const rows = Math.max(1, Math.ceil(regions.inSync.length / columns)), tall = Math.min(size, height / rows);
   regions.inSync.forEach((inSync, i) => {
