@@ -22,7 +22,7 @@ describe.skipIf(!clusterUsable())('cluster bench', () => {
       nodeProgram: program.path,
       print: (text) => printed.push(text),
     });
-    const { oneNode, threeNodes, local, marks, joins, resync, verdicts } = result;
+    const { oneNode, threeNodes, local, disk, marks, joins, resync, verdicts } = result;
     expect(Object.keys(oneNode[0]!.floor)).toEqual(['ping']);
     expect(Object.keys(threeNodes[0]!.floor)).toEqual(['ping', 'commit', 'commit-all']);
     for (const { floor, writes, flushes, work, hot } of [...oneNode, ...threeNodes]) {
@@ -38,11 +38,13 @@ describe.skipIf(!clusterUsable())('cluster bench', () => {
     expect(oneNode[0]!.writes.othersSentPerCycle).toBe(0);
     expect(threeNodes[0]!.writes.othersSentPerCycle).toBeGreaterThan(0.9);
     expect(local[0]!.clusterd['rewrite']!.cycles).toBeGreaterThan(0);
+    expect(disk[0]!.write.p50).toBeGreaterThan(0);
+    expect(disk[0]!.flushes.types['FLUSH with a new mark']!.count).toBe(disk[0]!.flushes.cycles);
     expect(marks[0]!.many.cycles).toBeGreaterThan(0);
     expect(joins.every(({ ns }) => ns > 0)).toBe(true);
     const recovered = resync.three.reduce((sum, { regions }) => sum + regions, 0);
     expect(recovered).toBeGreaterThanOrEqual(resync.one.regions);
-    expect(verdicts).toHaveLength(13);
+    expect(verdicts).toHaveLength(14);
     expect(verdicts.every(({ value }) => !value.includes('NaN') && !value.includes('not measured'))).toBe(
       true,
     );
