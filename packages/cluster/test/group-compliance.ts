@@ -214,12 +214,12 @@ export function describeOrderedGroup(name: string, cluster: () => Promise<TestCl
         const a = await test.join(1, group);
         const b = await test.join(2, group);
         await test.until('both are in', () => seesAll(a, [a, b]) && seesAll(b, [a, b]));
-        b.do({ op: 'send', texts: ['1', '2', '3'] });
         if (how === 'close') {
-          b.do({ op: 'close' });
+          b.do({ op: 'sendAndClose', texts: ['1', '2', '3'] });
           b.do({ op: 'close' });
           b.do({ op: 'leave' });
         } else {
+          b.do({ op: 'send', texts: ['1', '2', '3'] });
           await test.until('b has its own', () => has(b, '3'));
           b.kill();
         }

@@ -14,6 +14,8 @@ export type RecordedEvent =
 
 export type Command =
   | { op: 'send'; texts: string[] }
+  /** In one turn of the event loop: nothing comes in between. */
+  | { op: 'sendAndClose'; texts: string[] }
   /** `count` messages of `bytes` bytes, `tag`-0, `tag`-1, …: as fast as the group takes them. */
   | { op: 'flood'; tag: string; count: number; bytes: number }
   | { op: 'sendTooLarge' }
@@ -91,6 +93,10 @@ export class Recorder {
         case 'flood':
           this.#flood = { ...command, next: 0 };
           return this.#goOn();
+        case 'sendAndClose':
+          this.do({ op: 'send', texts: command.texts });
+          this.do({ op: 'close' });
+          return;
         case 'sendTooLarge':
           group.send(new Uint8Array(group.maxMessageBytes + 1));
           return;
