@@ -322,7 +322,7 @@ export class ReplicaHost {
       this.#joinSeconds = (performance.now() - this.#joiningSinceMs) / 1000;
       this.#joiningSinceMs = null;
     }
-    this.#timeSnapshot(performance.now());
+    this.#timeSnapshot();
     if (replica.needsTick) this.#parts.onTickNeeded();
     if (this.wantsReload) this.#parts.onReloadNeeded(this);
     if (this.#isToYield) {
@@ -332,9 +332,13 @@ export class ReplicaHost {
     }
   }
 
-  #timeSnapshot(nowMs: number): void {
+  /** After every request and message: the clock is asked only where a snapshot begins or ends. */
+  #timeSnapshot(): void {
     const { member } = this.replica;
-    const [donor, taken] = [member?.donor ?? 0, member?.counters.snapshotsTaken ?? 0];
+    const donor = member?.donor ?? 0;
+    const taken = member?.counters.snapshotsTaken ?? 0;
+    if (donor === (this.#snapshot?.donor ?? 0) && taken === this.#snapshotsTaken) return;
+    const nowMs = performance.now();
     // A member that joins anew counts from 0.
     if (this.#snapshot !== null && taken > this.#snapshotsTaken)
       this.#snapshotSeconds = (nowMs - this.#snapshot.sinceMs) / 1000;
