@@ -1,5 +1,5 @@
-import { readdirSync, readFileSync } from 'node:fs';
 import type { DaemonStatus } from '@dmlog/daemon';
+import { names, read } from './system-files.js';
 
 /** What is to be said of the daemon's process: level, what, advice. */
 export type ProcessFinding = readonly [level: 'ok' | 'note' | 'problem', what: string, advice: string];
@@ -100,20 +100,4 @@ function corosync(program: string, procRoot: string): ProcessFinding[] {
   );
   if (runs) return [['ok', 'corosync runs', '']];
   return [['problem', 'corosync does not run: clustered logs wait', 'systemctl start corosync; see its log']];
-}
-
-function names(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch {
-    return '';
-  }
 }

@@ -1,10 +1,11 @@
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readlinkSync } from 'node:fs';
 import type { DaemonStatus } from '@dmlog/daemon';
 import type { Connection } from '../connection.js';
 import type { Environment } from '../environment.js';
 import { ExitCode } from '../exit-codes.js';
 import { isInItsUnit, processFindings } from './doctor-process.js';
 import { unitOrderFindings } from './doctor-unit.js';
+import { names, read } from './system-files.js';
 
 export interface Finding {
   readonly level: 'ok' | 'note' | 'problem';
@@ -97,7 +98,7 @@ function namespaces({ procRoot }: Environment, status: DaemonStatus | null): Fin
 }
 
 function swap({ procRoot }: Environment): Finding[] {
-  const lines = read(`${procRoot}/swaps`).trim().split('\n').slice(1);
+  const lines = read(`${procRoot}/swaps`).split('\n').slice(1);
   if (lines.length === 0) return [ok('no swap: memory of the daemon cannot be swapped out')];
   const devices = lines.map((line) => line.split(/\s+/)[0]).join(', ');
   return [
@@ -142,7 +143,7 @@ function legs({ sysfsRoot }: Environment, status: DaemonStatus | null): Finding[
   const cached = mirrorsIn(sysfsRoot).flatMap(({ name, slaves }) =>
     slaves
       .filter((slave) => !logs.includes(slave))
-      .filter((slave) => read(`${sysfsRoot}/block/${slave}/queue/write_cache`).trim() === 'write back')
+      .filter((slave) => read(`${sysfsRoot}/block/${slave}/queue/write_cache`) === 'write back')
       .map((slave) => `${slave} (${name})`),
   );
   if (cached.length === 0) return [ok('no leg has a volatile write cache')];
@@ -221,7 +222,7 @@ function mirrorsIn(sysfsRoot: string): DmDevice[] {
   return names(`${sysfsRoot}/block`)
     .filter((device) => device.startsWith('dm-'))
     .map((device) => ({
-      name: read(`${sysfsRoot}/block/${device}/dm/name`).trim(),
+      name: read(`${sysfsRoot}/block/${device}/dm/name`),
       slaves: names(`${sysfsRoot}/block/${device}/slaves`),
     }))
     .filter(({ slaves }) => slaves.length > 1);
@@ -230,8 +231,8 @@ function mirrorsIn(sysfsRoot: string): DmDevice[] {
 /** `dm-3` of `/dev/mapper/log`, or of `254:3`. */
 function kernelNameOf(sysfsRoot: string, device: string): string | null {
   for (const name of names(`${sysfsRoot}/block`)) {
-    const isIt = read(`${sysfsRoot}/block/${name}/dev`).trim() === device || device === `/dev/${name}`;
-    if (isIt || device === `/dev/mapper/${read(`${sysfsRoot}/block/${name}/dm/name`).trim()}`) return name;
+    const isIt = read(`${sysfsRoot}/block/${name}/dev`) === device || device === `/dev/${name}`;
+    if (isIt || device === `/dev/mapper/${read(`${sysfsRoot}/block/${name}/dm/name`)}`) return name;
   }
   return null;
 }
@@ -239,24 +240,8 @@ function kernelNameOf(sysfsRoot: string, device: string): string | null {
 /** Whether the device named `mirror` is below `device`; bounded, as sysfs has no circles but changes under us. */
 function standsOn(sysfsRoot: string, device: string, mirror: string, depth = 0): boolean {
   if (depth > 16) return false;
-  if (read(`${sysfsRoot}/block/${device}/dm/name`).trim() === mirror) return true;
+  if (read(`${sysfsRoot}/block/${device}/dm/name`) === mirror) return true;
   return names(`${sysfsRoot}/block/${device}/slaves`).some((slave) =>
     standsOn(sysfsRoot, slave, mirror, depth + 1),
   );
-}
-
-function names(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
 }
