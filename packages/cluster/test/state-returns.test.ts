@@ -21,6 +21,19 @@ function stateOfTwo() {
   return { state, nodes, third: state.meet(3, BOOTS[2], true) };
 }
 
+/** Region 5 was given up; the first node was reloaded since, the second, whose kernel writes it on one leg, is suspended. */
+function oneLegSuspended() {
+  const { state, nodes } = stateOfTwo();
+  const [one, two] = nodes as [(typeof nodes)[0], (typeof nodes)[0]];
+  state.nodeDown(3);
+  state.bringGivenUp(5);
+  state.broughtAll();
+  state.suspended(one, false);
+  state.resumed(one);
+  state.suspended(two, true);
+  return { state, two };
+}
+
 it('a region that the kernel of a returning node writes on one leg is read from no other, and recovered after all were reloaded', () => {
   const { state, nodes, third } = stateOfTwo();
   const dirtied: number[] = [];
@@ -85,14 +98,7 @@ it('nothing is read from another leg, or recovered, while a kernel takes part of
 });
 
 it('a kernel that resumes the table it had writes on one leg what it wrote on one leg before: that is no reload', () => {
-  const { state, nodes } = stateOfTwo();
-  const [one, two] = nodes as [(typeof nodes)[0], (typeof nodes)[0]];
-  state.nodeDown(3);
-  state.bringGivenUp(5);
-  state.broughtAll();
-  state.suspended(one, false);
-  state.resumed(one);
-  state.suspended(two, true);
+  const { state, two } = oneLegSuspended();
   expect([state.work.get(5), [...state.needReload]]).toEqual([false, [2]]);
   state.reconnected(two);
   expect([state.work.get(5), [...state.needReload]]).toEqual([false, [2]]);
@@ -103,14 +109,7 @@ it('a kernel that resumes the table it had writes on one leg what it wrote on on
 });
 
 it("a suspended kernel that has to be reloaded is waited for after its daemon's death, until its machine dies", () => {
-  const { state, nodes } = stateOfTwo();
-  const [one, two] = nodes as [(typeof nodes)[0], (typeof nodes)[0]];
-  state.nodeDown(3);
-  state.bringGivenUp(5);
-  state.broughtAll();
-  state.suspended(one, false);
-  state.resumed(one);
-  state.suspended(two, true);
+  const { state, two } = oneLegSuspended();
   state.daemonDown(2);
   expect([state.work.get(5), two.presence]).toEqual([false, Presence.ABSENT]);
   state.nodeDown(2);

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bootCluster, type Cluster, type Disk, disk, legsEqual } from '../src/index.js';
+import { bootCluster, type Cluster, type Disk, legsEqual } from '../src/index.js';
 import { BLOCK_BYTES, type Writer } from './block-writer.js';
-import { holds, KERNEL_ERRORS, Rig, SharedMirror, timed } from './cluster-rig.js';
+import { diskAndCore, holds, KERNEL_ERRORS, Rig, type SharedMirror, timed } from './cluster-rig.js';
 import { useLab } from './support.js';
 
 /**
@@ -26,21 +26,9 @@ type Fault = (typeof FAULTS)[number];
 const NOTHING = { disk: [], core: [], image: [] };
 
 describe('a mirror on three machines that lose each other', () => {
-  const shared = (size: string) => disk(size, { shared: true });
-  const disks = {
-    disk0: shared(LEG),
-    disk1: shared(LEG),
-    core0: shared(LEG),
-    core1: shared(LEG),
-    log: shared('1M'),
-  };
   // The legs are equal: zeros.
   const shape = { regionSectors: REGION_SECTORS, regions: REGIONS, nosync: true };
-  const onDisk = { leg0: disks.disk0, leg1: disks.disk1, log: disks.log };
-  const mirrors = [
-    new SharedMirror({ ...shape, name: 'disk', disks: onDisk }),
-    new SharedMirror({ ...shape, name: 'core', disks: { leg0: disks.core0, leg1: disks.core1 } }),
-  ] as const;
+  const { disks, mirrors } = diskAndCore(LEG, shape);
   /** Of each mirror: regions that a node had written before it was cut off. */
   const inDoubt = new Map(mirrors.map((mirror) => [mirror, new Set<number>()]));
   const begun: Writer[] = [];

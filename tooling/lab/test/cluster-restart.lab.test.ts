@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bootCluster, type Cluster, disk, legsEqual } from '../src/index.js';
+import { bootCluster, type Cluster, legsEqual } from '../src/index.js';
 import { interleaved, type Writer } from './block-writer.js';
-import { KERNEL_COMPLAINTS, Rig, SharedMirror, WAIT } from './cluster-rig.js';
+import { diskAndCore, KERNEL_COMPLAINTS, Rig, type SharedMirror, WAIT } from './cluster-rig.js';
 import { between, seededRandom } from './seeded.js';
 import { Succession } from './succession.js';
 import { useLab } from './support.js';
@@ -30,23 +30,7 @@ const KILL_AFTER_MS_MAX = 500;
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe(`clusterd on two machines is killed ${KILLS} times and succeeded ${HAND_OVERS} times (DMLOG_RESTART_SEED=${SEED})`, () => {
-  const shared = () => disk(LEG, { shared: true });
-  const disks = {
-    disk0: shared(),
-    disk1: shared(),
-    core0: shared(),
-    core1: shared(),
-    log: disk('1M', { shared: true }),
-  };
-  const shape = { regionSectors: REGION_SECTORS, regions: REGIONS };
-  const mirrors = [
-    new SharedMirror({
-      ...shape,
-      name: 'disk',
-      disks: { leg0: disks.disk0, leg1: disks.disk1, log: disks.log },
-    }),
-    new SharedMirror({ ...shape, name: 'core', disks: { leg0: disks.core0, leg1: disks.core1 } }),
-  ] as const;
+  const { disks, mirrors } = diskAndCore(LEG, { regionSectors: REGION_SECTORS, regions: REGIONS });
   let cluster: Cluster;
   let rig: Rig;
   /** What each daemon has said, the dead ones too. */

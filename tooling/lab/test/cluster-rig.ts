@@ -3,7 +3,7 @@ import { type Clusterd, type ClusterLogStatus, startClusterd } from '../src/clus
 import { SECTOR_BYTES } from '../src/constants.js';
 import type { DaemonOptions } from '../src/daemon.js';
 import { guestProgram } from '../src/guest-program.js';
-import { type Cluster, type Disk, type GuestProcess, type Machine, mirrorTable } from '../src/index.js';
+import { type Cluster, type Disk, disk, type GuestProcess, type Machine, mirrorTable } from '../src/index.js';
 import { dirtyRegions, readImageState } from '../src/region-map.js';
 import { BLOCK_BYTES, type Share, Writer } from './block-writer.js';
 
@@ -127,6 +127,27 @@ export class SharedMirror {
     if (this.#init.holdable === true) return `/dev/mapper/${this.name}-${part}`;
     return machine.device(this.disks[part] as Disk);
   }
+}
+
+/** Shared disks of the size `leg`, and the mirrors on them: one with a disk log, one with a core log. */
+export function diskAndCore(
+  leg: string,
+  shape: Pick<SharedMirrorInit, 'regionSectors' | 'regions' | 'nosync'>,
+) {
+  const shared = (size: string) => disk(size, { shared: true });
+  const disks = {
+    disk0: shared(leg),
+    disk1: shared(leg),
+    core0: shared(leg),
+    core1: shared(leg),
+    log: shared('1M'),
+  };
+  const onDisk = { leg0: disks.disk0, leg1: disks.disk1, log: disks.log };
+  const mirrors = [
+    new SharedMirror({ ...shape, name: 'disk', disks: onDisk }),
+    new SharedMirror({ ...shape, name: 'core', disks: { leg0: disks.core0, leg1: disks.core1 } }),
+  ] as const;
+  return { disks, mirrors };
 }
 
 /** A cluster whose machines run clusterd: what scenarios ask of it. */

@@ -1,7 +1,15 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bootCluster, type Cluster, disk, legsEqual } from '../src/index.js';
+import { bootCluster, type Cluster, legsEqual } from '../src/index.js';
 import { interleaved, type Writer } from './block-writer.js';
-import { KERNEL_COMPLAINTS, KERNEL_ERRORS, Rig, SharedMirror, timed, WAIT } from './cluster-rig.js';
+import {
+  diskAndCore,
+  KERNEL_COMPLAINTS,
+  KERNEL_ERRORS,
+  Rig,
+  type SharedMirror,
+  timed,
+  WAIT,
+} from './cluster-rig.js';
 import { useLab } from './support.js';
 
 /** Three machines with clusterd, on real corosync: one mirror of each kind, live on all of them at once. Nobody dies here. */
@@ -14,23 +22,7 @@ const LEG = '16M';
 const ALL = [1, 2, 3] as const;
 
 describe('a mirror on three machines with clusterd', () => {
-  const shared = () => disk(LEG, { shared: true });
-  const disks = {
-    disk0: shared(),
-    disk1: shared(),
-    core0: shared(),
-    core1: shared(),
-    log: disk('1M', { shared: true }),
-  };
-  const shape = { regionSectors: REGION_SECTORS, regions: REGIONS };
-  const mirrors = [
-    new SharedMirror({
-      ...shape,
-      name: 'disk',
-      disks: { leg0: disks.disk0, leg1: disks.disk1, log: disks.log },
-    }),
-    new SharedMirror({ ...shape, name: 'core', disks: { leg0: disks.core0, leg1: disks.core1 } }),
-  ] as const;
+  const { disks, mirrors } = diskAndCore(LEG, { regionSectors: REGION_SECTORS, regions: REGIONS });
   let cluster: Cluster;
   let rig: Rig;
 
